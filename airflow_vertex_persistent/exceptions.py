@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The errors of this package, and what an error of the service means.
+
+::
+
+    VertexTrainingError
+      JobFailedError            the training code failed
+        JobTimedOutError        ran longer than max_run_duration
+      JobCancelledError         someone or something else cancelled it
+      CapacityError             no machines: worth another try
+      QuotaExceededError        the project's limit, not the region's stock
+      PersistentResourceError   the resource is in ERROR, or gone
+      ServiceUnreachableError   no answer for max_outage; the job is left alone
+    ValueError
+      InvalidRequestError       a wrong request; operators raise it without retries
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.states import JobPhase, job_phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_vertex_persistent.states import JobSnapshot
+
+
+class VertexTrainingError(Exception):
+    """Base of everything that can go wrong once a request was good."""
+
+
+class JobFailedError(VertexTrainingError):
+    """The training code failed."""
+
+
+class JobTimedOutError(JobFailedError):
+    """The job ran longer than its ``max_run_duration``."""
+
+
+class JobCancelledError(VertexTrainingError):
+    """The job was cancelled by someone or something else than its task."""
+
+
+class CapacityError(VertexTrainingError):
+    """There were no machines for the job or the persistent resource: worth another try."""
+
+
+class QuotaExceededError(VertexTrainingError):
+    """The project's own limit was reached, whatever the region has in stock."""
+
+
+class PersistentResourceError(VertexTrainingError):
+    """The persistent resource is in ERROR, or gone."""
+
+
+class ServiceUnreachableError(VertexTrainingError):
+    """The service gave no answer for ``max_outage``. The job, if there is one, was left alone."""
+
+
+class InvalidRequestError(ValueError):
+    """
+    A request that the service would refuse, or do something else with than was meant.
+
+    :param subject: What was asked for, for example ``"custom job"``.
+    :param problems: One line each: field, value, fix.
+    """
+
+    def __init__(self, subject: str, problems: Sequence[str]) -> None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"The {subject} was not sent, {count}:{lines}")
+        self.problems = tuple(problems)
+
+
+class CallProblem(Enum):
+    """What an unsuccessful call to the service means for the caller."""
+
+    TRANSIENT = "passes by itself"
+    QUOTA = "the project's quota is used up"
+    MISSING = "the thing is not there"
+    EXISTS = "the thing is there already"
+    NOT_NOW = "the thing is in a state that does not allow it"
+    DENIED = "the caller may not"
+    REFUSED = "the request is wrong"
+
+
+_CALL_PROBLEMS = {
+    "ABORTED": CallProblem.TRANSIENT,
+    "DEADLINE_EXCEEDED": CallProblem.TRANSIENT,
+    "INTERNAL": CallProblem.TRANSIENT,
+    "UNAVAILABLE": CallProblem.TRANSIENT,
+    "UNKNOWN": CallProblem.TRANSIENT,
+    "RESOURCE_EXHAUSTED": CallProblem.TRANSIENT,  # a rate limit, unless the text says quota
+    "NOT_FOUND": CallProblem.MISSING,
+    "ALREADY_EXISTS": CallProblem.EXISTS,
+    "FAILED_PRECONDITION": CallProblem.NOT_NOW,
+    "PERMISSION_DENIED": CallProblem.DENIED,
+    "UNAUTHENTICATED": CallProblem.DENIED,
+}
+
+# Jobs are refused with "quota metrics exceed quota limits", persistent resources end with "quotas are
+# exceeded". A rate limit also speaks of a quota, but of one "per minute".
+_QUOTA_TEXT = re.compile(r"quota metrics exceed|quotas are exceeded", re.IGNORECASE)
+_STOCKOUT_TEXT = re.compile(r"resources are insufficient|insufficient resources|stockout", re.IGNORECASE)
+_RESOURCE_EXHAUSTED = 8  # google.rpc.Code
+
+
+def call_problem(error: BaseException) -> CallProblem | None:
+    """Return what ``error``, raised by a call to the service, means; ``None`` if no call raised it."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    if isinstance(error, RetryError) and error.cause is not None:
+        return call_problem(error.cause)
+    if isinstance(error, GoogleAuthError):
+        transient = error.retryable or isinstance(error, TransportError)
+        return CallProblem.TRANSIENT if transient else CallProblem.DENIED
+    if not isinstance(error, GoogleAPICallError):
+        return None
+    if _QUOTA_TEXT.search(error.message or ""):
+        return CallProblem.QUOTA
+    code = error.grpc_status_code
+    return _CALL_PROBLEMS.get(code.name, CallProblem.REFUSED) if code else CallProblem.TRANSIENT
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call may succeed a little later."""
+    return call_problem(error) is CallProblem.TRANSIENT
+
+
+def job_error(snapshot: JobSnapshot) -> VertexTrainingError:
+    """
+    Return the typed error of a job that ended without success.
+
+    The kind follows from the state and the service's text, since the status code of a failed job is not
+    documented. The message holds the job, its state, the service's text, the addresses to look at and the
+    next step.
+    """
+    error_class, next_step = _job_error_class(snapshot)
+    name = ResourceName.parse(snapshot["job"])
+    text = snapshot["error_message"] or "the service gave no reason"
+    return error_class(
+        f"{name} ended in {snapshot['state']}: {text}\n"
+        f"Console: {job_console_url(name)}\nLogs: {job_logs_url(name)}\nNext step: {next_step}"
+    )
+
+
+def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
+    if _ran_out_of_time(snapshot):
+        return JobTimedOutError, "raise max_run_duration, or make the training resume from its checkpoints."
+    if job_phase(snapshot["state"]) is JobPhase.CANCELLED:
+        return (
+            JobCancelledError,
+            "find out who cancelled it, or deleted its persistent resource; clear the task to run it again.",
+        )
+    text = snapshot["error_message"]
+    if _QUOTA_TEXT.search(text):
+        return QuotaExceededError, "ask for more of the quota named above, or use fewer machines."
+    if _STOCKOUT_TEXT.search(text) or snapshot["error_code"] == _RESOURCE_EXHAUSTED:
+        return CapacityError, "try again later, in another region, or with another machine type."
+    return JobFailedError, "read the log of the replica named above; a retry runs the same code again."
+
+
+def _ran_out_of_time(snapshot: JobSnapshot) -> bool:
+    limit, start, end = snapshot["max_run_seconds"], snapshot["start_time"], snapshot["end_time"]
+    if limit is None or start is None or end is None or job_phase(snapshot["state"]) is JobPhase.SUCCEEDED:
+        return False
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() >= limit
+
+
+def resource_error(name: ResourceName, state: str, message: str) -> VertexTrainingError:
+    """Return the typed error of a persistent resource that is lost, from the service's own reason."""
+    text = message or "the service gave no reason"
+    if _QUOTA_TEXT.search(message):
+        error_class: type[VertexTrainingError] = QuotaExceededError
+        next_step = "ask for more of the quota named above, or use fewer machines; then delete and create it."
+    elif _STOCKOUT_TEXT.search(message):
+        error_class = CapacityError
+        next_step = "delete it and create it later, in another region, or with fewer or other machines."
+    else:
+        error_class = PersistentResourceError
+        next_step = "delete it and create it again."
+    return error_class(f"{name} is in {state}: {text}\nNext step: {next_step}")

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that decides endpoint, channel and credentials of a call to Vertex AI."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import grpc
+from airflow.providers.google.common.consts import CLIENT_INFO
+from airflow.providers.google.common.hooks.base_google import (
+    PROVIDE_PROJECT_ID,
+    GoogleBaseAsyncHook,
+    GoogleBaseHook,
+)
+from airflow.sdk.configuration import conf
+from asgiref.sync import sync_to_async
+from google.api_core.retry import AsyncRetry, Retry
+
+from airflow_vertex_persistent.exceptions import InvalidRequestError, is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ClientT = TypeVar("ClientT")
+
+EMULATOR_HOST = "VERTEX_AI_EMULATOR_HOST"
+
+# Google's client has no deadline and no retry for these services. Every call gets both, except that a
+# create is never repeated blindly: its reply may be lost although it happened.
+CALL_TIMEOUT = 30.0
+CREATE_TIMEOUT = 60.0
+RETRY = Retry(predicate=is_transient, initial=0.5, maximum=8.0, multiplier=2.0, timeout=60.0)
+# For calls that must be over quickly, such as a cancel while a task is being killed.
+ASYNC_RETRY = AsyncRetry(predicate=is_transient, initial=0.5, maximum=4.0, multiplier=2.0, timeout=20.0)
+
+
+def emulator_address() -> str | None:
+    """
+    Return ``host:port`` of the local emulator, or ``None`` for the real service.
+
+    Set by the environment variable ``VERTEX_AI_EMULATOR_HOST``. The channel to it is neither encrypted nor
+    authenticated, so it must be on this machine.
+
+    :raises ValueError: The address is not ``host:port``, or not on this machine while
+        ``[vertex_persistent] allow_remote_emulator`` is off.
+    """
+    address = os.environ.get(EMULATOR_HOST, "").strip()
+    if not address:
+        return None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{EMULATOR_HOST} = {address!r}: write it like '127.0.0.1:8085'")
+    if not _is_loopback(host) and not conf.getboolean(
+        "vertex_persistent", "allow_remote_emulator", fallback=False
+    ):
+        raise ValueError(
+            f"{EMULATOR_HOST} = {address!r} is not on this machine, and the channel to an emulator carries "
+            "no credentials and no encryption. Use 127.0.0.1, or set [vertex_persistent] "
+            "allow_remote_emulator = True if you mean it."
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class VertexHook(GoogleBaseHook):
+    """
+    Connection and clients, shared by the hooks of this package.
+
+    Credentials come from the Google provider's base hook: default credentials, key files, workload identity
+    and impersonation work as everywhere else. The emulator gets none.
+
+    :param gcp_conn_id: Connection to use.
+    :param impersonation_chain: Service account to impersonate, or the chain that leads to it.
+    """
+
+    def __init__(
+        self,
+        gcp_conn_id: str = GoogleBaseHook.default_conn_name,
+        impersonation_chain: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
+        self._clients: dict[tuple[type[Any], str], Any] = {}
+
+    @cached_property
+    def default_project_id(self) -> str:
+        """
+        Project of the connection or, when it names none, of its credentials.
+
+        :raises InvalidRequestError: Neither names one.
+        """
+        project = self._get_field("project")
+        if not project and emulator_address() is None:
+            project = self.project_id
+        if not project or project == PROVIDE_PROJECT_ID:
+            fix = f"give the operator a project_id, or the connection {self.gcp_conn_id!r} a project"
+            raise InvalidRequestError("request", [f"project_id = None: {fix}"])
+        return str(project)
+
+    def client(self, client_class: type[ClientT], region: str) -> ClientT:
+        """
+        Return the client of one service in one region, the same one at each call.
+
+        :param client_class: A sync client class of ``google.cloud.aiplatform_v1``.
+        """
+        key = (client_class, region)
+        if key not in self._clients:
+            self._clients[key] = self.new_client(client_class, region, "grpc")
+        client: ClientT = self._clients[key]
+        return client
+
+    def new_client(self, client_class: Any, region: str, transport: str) -> Any:
+        """
+        Return a new client with the channel that this deployment wants.
+
+        :param transport: ``"grpc"`` for a sync client class, ``"grpc_asyncio"`` for an async one.
+        """
+        address = emulator_address()
+        if address is not None:
+            library: Any = grpc.aio if transport == "grpc_asyncio" else grpc
+            channel = library.insecure_channel(address)
+            return client_class(transport=client_class.get_transport_class(transport)(channel=channel))
+        return client_class(
+            credentials=self.get_credentials(),
+            transport=transport,
+            client_info=CLIENT_INFO,
+            client_options=self.get_client_options(f"{region}-aiplatform.googleapis.com"),
+        )
+
+
+class VertexAsyncHook(GoogleBaseAsyncHook):
+    """
+    The same connection and clients for the event loop; see :class:`VertexHook`.
+
+    Reading the connection and getting credentials block, so both happen in a thread. Use it as an async
+    context manager, which closes its channels.
+    """
+
+    sync_hook_class = VertexHook
+
+    def __init__(
+        self,
+        gcp_conn_id: str = GoogleBaseHook.default_conn_name,
+        impersonation_chain: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
+        self._clients: dict[tuple[type[Any], str], Any] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            await client.transport.close()
+        self._clients.clear()
+
+    async def client(self, client_class: type[ClientT], region: str) -> ClientT:
+        """
+        Return the client of one service in one region, the same one at each call.
+
+        :param client_class: An async client class of ``google.cloud.aiplatform_v1``.
+        """
+        key = (client_class, region)
+        if key not in self._clients:
+            hook = await self.get_sync_hook()
+            if emulator_address() is None:
+                await sync_to_async(hook.get_credentials)()
+            self._clients[key] = hook.new_client(client_class, region, "grpc_asyncio")
+        client: ClientT = self._clients[key]
+        return client

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training jobs on Vertex AI: create, look, cancel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.cloud.aiplatform_v1 import JobServiceAsyncClient, JobServiceClient
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, Scheduling
+from google.protobuf.json_format import ParseDict
+
+from airflow_vertex_persistent.hooks.client import (
+    ASYNC_RETRY,
+    CALL_TIMEOUT,
+    CREATE_TIMEOUT,
+    RETRY,
+    VertexAsyncHook,
+    VertexHook,
+)
+from airflow_vertex_persistent.hooks.values import enum_name, timestamp
+from airflow_vertex_persistent.names import ResourceName, location_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_vertex_persistent.states import JobSnapshot
+
+
+def job_snapshot(job: CustomJob) -> JobSnapshot:
+    """Return the small part of a job that the rest of this package looks at."""
+    spec = job.job_spec
+    scheduling: Any = spec.scheduling
+    return {
+        "job": job.name,
+        "state": enum_name(JobState, job.state),
+        "persistent_resource_id": spec.persistent_resource_id or None,
+        "strategy": enum_name(Scheduling.Strategy, scheduling.strategy) if scheduling.strategy else None,
+        "output_dir": spec.base_output_directory.output_uri_prefix or None,
+        "max_run_seconds": scheduling.timeout.total_seconds() if "timeout" in scheduling else None,
+        "create_time": timestamp(job.create_time),
+        "start_time": timestamp(job.start_time),
+        "end_time": timestamp(job.end_time),
+        "error_code": job.error.code,
+        "error_message": job.error.message,
+    }
+
+
+class TrainingJobHook(VertexHook):
+    """Training jobs, one method per call. Each has a deadline; all but the create are retried."""
+
+    def create_custom_job(self, project_id: str, region: str, job: Mapping[str, Any]) -> CustomJob:
+        """
+        Create a custom job. Never retried: a lost reply does not say that nothing was created.
+
+        :param job: A ``CustomJob`` in the API's JSON form, as ``specs.custom_job`` returns it.
+        :return: The job as the service keeps it, with its name and first state.
+        """
+        return self.client(JobServiceClient, region).create_custom_job(
+            parent=location_name(project_id, region),
+            custom_job=CustomJob(ParseDict(dict(job), CustomJob.pb()())),
+            retry=None,
+            timeout=CREATE_TIMEOUT,
+        )
+
+    def get_custom_job(self, name: ResourceName) -> CustomJob:
+        """Return a custom job as it is now."""
+        return self.client(JobServiceClient, name.region).get_custom_job(
+            name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
+        )
+
+    def list_custom_jobs(self, project_id: str, region: str, filter_: str) -> Iterable[CustomJob]:
+        """
+        Return the custom jobs that match, page after page.
+
+        :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
+        """
+        request = {"parent": location_name(project_id, region), "filter": filter_, "page_size": 100}
+        return self.client(JobServiceClient, region).list_custom_jobs(
+            request, retry=RETRY, timeout=CALL_TIMEOUT
+        )
+
+    def cancel_custom_job(self, name: ResourceName) -> None:
+        """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
+        self.client(JobServiceClient, name.region).cancel_custom_job(
+            name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
+        )
+
+
+class TrainingJobAsyncHook(VertexAsyncHook):
+    """Training jobs from the event loop, one method per call."""
+
+    async def get_custom_job(self, name: ResourceName) -> CustomJob:
+        """Return a custom job as it is now. Not retried: who watches a job looks again by itself."""
+        client = await self.client(JobServiceAsyncClient, name.region)
+        return await client.get_custom_job(name=str(name), retry=None, timeout=CALL_TIMEOUT)
+
+    async def cancel_custom_job(self, name: ResourceName) -> None:
+        """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
+        client = await self.client(JobServiceAsyncClient, name.region)
+        await client.cancel_custom_job(name=str(name), retry=ASYNC_RETRY, timeout=CALL_TIMEOUT)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Buttons of a task in the Airflow UI.
+
+An operator pushes the address under the link's XCom key before it waits, so that the button works while the
+job runs. Airflow also asks a link once more when the task ends, on a fresh operator: what was pushed stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class VertexLink(BaseOperatorLink):
+    """A link whose address an operator has pushed."""
+
+    def persist(self, context: Context, url: str) -> None:
+        """Push the address that the button opens."""
+        context["ti"].xcom_push(key=self.xcom_key, value=url)
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address that was pushed, empty if the task did not get that far."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        url = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
+        return url if isinstance(url, str) else ""
+
+
+class TrainingJobLink(VertexLink):
+    """Opens the job's page in the console."""
+
+    name = "Vertex AI job"
+
+
+class TrainingLogsLink(VertexLink):
+    """Opens the log lines of the job's replicas in the Logs Explorer."""
+
+    name = "Vertex AI logs"
+
+
+class PersistentResourcesLink(VertexLink):
+    """Opens the console's list of persistent resources."""
+
+    name = "Persistent resources"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Resource names and console addresses.
+
+Every name of a thing on Vertex AI is taken apart and put together here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+CONSOLE = "https://console.cloud.google.com"
+
+_RESOURCE_NAME = re.compile(
+    r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"
+)
+
+
+@dataclass(frozen=True)
+class ResourceName:
+    """
+    The full name of a job or of a persistent resource.
+
+    The service answers with the project *number* even when the id was sent, so two names are of the same
+    thing when region, kind and id agree (:meth:`same_as`), whatever their project says.
+
+    :param project: Project id or number.
+    :param region: For example ``europe-west4``.
+    :param kind: Collection, as in the name: ``customJobs``, ``persistentResources``.
+    :param id: Last part of the name.
+    """
+
+    project: str
+    region: str
+    kind: str
+    id: str
+
+    @classmethod
+    def parse(cls, name: str) -> ResourceName:
+        """
+        Take ``projects/P/locations/R/KIND/ID`` apart.
+
+        :raises ValueError: ``name`` is not of that form.
+        """
+        match = _RESOURCE_NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(
+                f"{name!r} is not a resource name; write it like "
+                "'projects/my-project/locations/europe-west4/customJobs/1234'"
+            )
+        return cls(**match.groupdict())
+
+    def __str__(self) -> str:
+        return f"{location_name(self.project, self.region)}/{self.kind}/{self.id}"
+
+    def same_as(self, other: ResourceName) -> bool:
+        """Tell whether both names are of the same thing."""
+        return (self.region, self.kind, self.id) == (other.region, other.kind, other.id)
+
+
+def location_name(project: str, region: str) -> str:
+    """Return the parent of everything in one region of a project."""
+    return f"projects/{project}/locations/{region}"
+
+
+def persistent_resource_name(project: str, region: str, persistent_resource_id: str) -> ResourceName:
+    """Return the full name of a persistent resource."""
+    return ResourceName(project, region, "persistentResources", persistent_resource_id)
+
+
+def job_console_url(job: ResourceName) -> str:
+    """Return the console page of a job, which is the same for every kind of training job."""
+    return f"{CONSOLE}/agent-platform/locations/{job.region}/training/{job.id}?project={job.project}"
+
+
+def job_logs_url(job: ResourceName) -> str:
+    """Return the Logs Explorer with the log lines of a job's replicas."""
+    query = f'resource.type="ml_job"\nresource.labels.job_id="{job.id}"'
+    return f"{CONSOLE}/logs/query;query={quote(query, safe='')}?project={job.project}"
+
+
+def persistent_resources_console_url(project: str) -> str:
+    """Return the console's list of persistent resources; a page of one's own is not documented."""
+    return f"{CONSOLE}/vertex-ai/training/persistent-resources?project={project}"

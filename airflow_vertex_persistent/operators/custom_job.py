@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Custom jobs on machines that are already there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.operators.training_job import TrainingOperator
+from airflow_vertex_persistent.specs.checks import check_persistent_resource_id
+from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, custom_job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_vertex_persistent.specs.checks import Problems
+
+
+class PersistentResourceCustomJobOperator(TrainingOperator):
+    """
+    Run a custom job on the warm machines of a persistent resource.
+
+    Vertex AI runs the container on machines of the resource whose type and disk equal the worker pool's, and
+    the task ends when the job has ended: with a small result, or with a typed error that holds the service's
+    own text. Killing, clearing or marking the task cancels the job and leaves the resource alone. A retry
+    creates a new job.
+
+    .. seealso:: :doc:`/operators/custom_job`
+
+    :param persistent_resource_id: Id of the resource, in the same project and region. (templated)
+    :param kwargs: The work and everything else, see
+        :class:`~airflow_vertex_persistent.operators.training_job.TrainingOperator` and
+        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+    :return: ``job``, ``kind``, ``state``, ``region``, ``persistent_resource_id``, ``strategy``,
+        ``candidate``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``, ``running_seconds``,
+        ``output_dir``, ``model_dir``, ``console_url``; each is also an XCom of its own, as
+        ``train.output["model_dir"]``.
+    """
+
+    template_fields: Sequence[str] = (*TrainingOperator.template_fields, "persistent_resource_id")
+
+    def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.persistent_resource_id: str | None = persistent_resource_id
+
+    def job_request(self, config: Any, problems: Problems) -> dict[str, Any]:
+        """Return the ``CustomJob`` to create."""
+        if self.persistent_resource_id is None:
+            # A template may have rendered to nothing; without the id the job would run on demand, and cost.
+            check_persistent_resource_id(None, problems)
+        wanted = {field: getattr(self, field) for field in JOB_FIELDS}
+        return custom_job({**wanted, "config": config}, problems)

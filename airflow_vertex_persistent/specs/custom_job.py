@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A custom job: the three ways to write one, turned into one checked ``CustomJob``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.specs import checks
+from airflow_vertex_persistent.specs.checks import Problems
+from airflow_vertex_persistent.specs.messages import read_message
+from airflow_vertex_persistent.specs.worker_pools import SHORT_FORM, read_worker_pools, short_form_pools
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+
+# Parameters that are fields of CustomJobSpec under their own name.
+_SPEC_FIELDS = (
+    "service_account",
+    "network",
+    "psc_interface_config",
+    "reserved_ip_ranges",
+    "tensorboard",
+    "experiment",
+    "experiment_run",
+    "enable_web_access",
+    "enable_dashboard_access",
+    "persistent_resource_id",
+)
+# Parameters that are fields of Scheduling under their own name.
+_SCHEDULING_FIELDS = ("restart_job_on_worker_restart", "disable_retries")
+# What `custom_job` reads.
+JOB_FIELDS = (
+    "display_name",
+    "labels",
+    "worker_pool_specs",
+    *SHORT_FORM,
+    "config",
+    "base_output_dir",
+    *_SPEC_FIELDS,
+    "encryption_spec_key_name",
+    "max_run_duration",
+    *_SCHEDULING_FIELDS,
+)
+
+
+def custom_job(wanted: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """
+    Return the ``CustomJob`` that is wanted, in the API's JSON form with snake-case keys.
+
+    What is written as a parameter wins over the same field in ``config``.
+
+    :param wanted: The fields of :data:`JOB_FIELDS`, after templates were rendered. ``config`` is a mapping:
+        a CustomJob body (``displayName``, ``jobSpec``) or a CustomJobSpec (``workerPoolSpecs``).
+    :param problems: Hears of everything that is wrong.
+    """
+    from google.cloud.aiplatform_v1.types import CustomJob
+
+    given = {field: value for field, value in wanted.items() if value is not None}
+    body = _config_body(given.get("config"), problems)
+    spec = _spec_of(body)
+    pools = _work(given, spec, problems)
+    _merge_parameters(given, body, spec, problems)
+
+    message = CustomJob.pb().DESCRIPTOR
+    spec_message = message.fields_by_name["job_spec"].message_type
+    pool_message = spec_message.fields_by_name["worker_pool_specs"].message_type
+    job = read_message(body, message, "", problems)
+    job["job_spec"] = read_message(spec, spec_message, "", problems)
+    if pools is not None:
+        job["job_spec"]["worker_pool_specs"] = read_worker_pools(pools, pool_message, problems)
+    elif "container_uri" in given:
+        job["job_spec"]["worker_pool_specs"] = _short_form(given, pool_message, problems)
+    _check_job(job, problems)
+    return job
+
+
+def _config_body(config: Any, problems: Problems) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        problems.add_hidden("config", "write a mapping, or the path of a .yaml or .json file that holds one")
+        return {}
+    if "jobSpec" in config or "job_spec" in config:
+        return dict(config)
+    return {"job_spec": config}
+
+
+def _spec_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Take the CustomJobSpec out of a CustomJob body."""
+    spec = body.pop("jobSpec", None) or body.pop("job_spec", None) or {}
+    return dict(spec) if isinstance(spec, Mapping) else {"job_spec": spec}
+
+
+def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) -> Any:
+    """Return the worker pools that are written out, ``None`` for the short form or no single place."""
+    from_config = spec.pop("workerPoolSpecs", None) or spec.pop("worker_pool_specs", None)
+    places = {
+        "container_uri": given.get("container_uri"),
+        "worker_pool_specs": given.get("worker_pool_specs"),
+        "config": from_config,
+    }
+    used = [name for name, work in places.items() if work is not None]
+    if len(used) != 1:
+        fix = "give exactly one of container_uri, worker_pool_specs and a config with workerPoolSpecs"
+        problems.add("work", " and ".join(used) or None, fix)
+        return None
+    if used == ["container_uri"]:
+        return None
+    for field in SHORT_FORM:
+        if field in given:
+            problems.add_hidden(
+                field, f"goes with container_uri; with {used[0]}, write it into the worker pool"
+            )
+    return places[used[0]]
+
+
+def _short_form(given: Mapping[str, Any], pool: Descriptor, problems: Problems) -> list[dict[str, Any]]:
+    """Return the worker pools of the short form, problems told by the parameters' own names."""
+    found = Problems(problems.subject)
+    pools = read_worker_pools(short_form_pools(given, found), pool, found)
+    renamed = {"image_uri": "container_uri"}
+    problems.absorb(found, lambda field: renamed.get(last := field.rsplit(".", 1)[-1], last))
+    return pools
+
+
+def _merge_parameters(
+    given: Mapping[str, Any], body: dict[str, Any], spec: dict[str, Any], problems: Problems
+) -> None:
+    """Put the parameters where the API has them, over what ``config`` said."""
+    for field in _SPEC_FIELDS:
+        _put(spec, field, given.get(field))
+    if "base_output_dir" in given:
+        _put(spec, "base_output_directory", {"output_uri_prefix": given["base_output_dir"]})
+    scheduling = dict(spec.get("scheduling") or {})
+    if "max_run_duration" in given:
+        limit = checks.seconds("max_run_duration", given["max_run_duration"], problems)
+        _put(scheduling, "timeout", None if limit is None else checks.duration_text(limit))
+    for field in _SCHEDULING_FIELDS:
+        _put(scheduling, field, given.get(field))
+    _put(spec, "scheduling", scheduling or None)
+    _put(body, "display_name", given.get("display_name"))
+    if "labels" in given and isinstance(given["labels"], Mapping):
+        _put(body, "labels", {**(body.get("labels") or {}), **given["labels"]})
+    if "encryption_spec_key_name" in given:
+        _put(body, "encryption_spec", {"kms_key_name": given["encryption_spec_key_name"]})
+
+
+def _put(message: dict[str, Any], field: str, value: Any) -> None:
+    """Set a field under its snake-case name, whichever way ``config`` spelled it."""
+    if value is None:
+        return
+    head, *rest = field.split("_")
+    message.pop(head + "".join(part.capitalize() for part in rest), None)
+    message[field] = value
+
+
+def _check_job(job: Mapping[str, Any], problems: Problems) -> None:
+    spec = job["job_spec"]
+    checks.check_display_name(job.get("display_name"), problems)
+    checks.check_labels(job.get("labels", {}), problems)
+    if "persistent_resource_id" in spec:
+        checks.check_persistent_resource_id(spec["persistent_resource_id"], problems)
+    output = (spec.get("base_output_directory") or {}).get("output_uri_prefix")
+    if output is not None:
+        checks.check_gs_uri("base_output_dir", output, problems)
+    if "network" in spec:
+        checks.check_network(spec["network"], problems)
+    if "service_account" in spec:
+        checks.check_service_account(spec["service_account"], problems)
+    if "tensorboard" in spec and "service_account" not in spec:
+        problems.add("tensorboard", spec["tensorboard"], "needs a service_account that may write to it")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which machine types carry which accelerators, as data. Source: Vertex AI's "Configure compute resources"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_vertex_persistent.specs.checks import Problems
+
+# Machine types whose accelerators are built in: both must be written, and must agree.
+_BUILT_IN: dict[str, tuple[str, int]] = {
+    **{f"g2-standard-{cpus}": ("NVIDIA_L4", 1) for cpus in (4, 8, 12, 16, 32)},
+    "g2-standard-24": ("NVIDIA_L4", 2),
+    "g2-standard-48": ("NVIDIA_L4", 4),
+    "g2-standard-96": ("NVIDIA_L4", 8),
+    **{f"a2-highgpu-{count}g": ("NVIDIA_TESLA_A100", count) for count in (1, 2, 4, 8)},
+    "a2-megagpu-16g": ("NVIDIA_TESLA_A100", 16),
+    **{f"a2-ultragpu-{count}g": ("NVIDIA_A100_80GB", count) for count in (1, 2, 4, 8)},
+    **{f"a3-highgpu-{count}g": ("NVIDIA_H100_80GB", count) for count in (1, 2, 4, 8)},
+    "a3-megagpu-8g": ("NVIDIA_H100_MEGA_80GB", 8),
+    "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
+    "a4-highgpu-8g": ("NVIDIA_B200", 8),
+    "a4x-highgpu-4g": ("NVIDIA_GB200", 4),
+    "g4-standard-48": ("NVIDIA_RTX_PRO_6000", 1),
+    "g4-standard-96": ("NVIDIA_RTX_PRO_6000", 2),
+    "g4-standard-192": ("NVIDIA_RTX_PRO_6000", 4),
+    "g4-standard-384": ("NVIDIA_RTX_PRO_6000", 8),
+}
+
+# Accelerators that are attached to a machine of the n1 family, and in which numbers.
+_ATTACHED: dict[str, tuple[int, ...]] = {
+    "NVIDIA_TESLA_T4": (1, 2, 4),
+    "NVIDIA_TESLA_P4": (1, 2, 4),
+    "NVIDIA_TESLA_P100": (1, 2, 4),
+    "NVIDIA_TESLA_V100": (1, 2, 4, 8),
+}
+
+
+def check_accelerators(machine: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """
+    Check that a machine type can have the accelerators that are asked for.
+
+    A machine type or an accelerator that this table does not know passes: the service may be newer.
+
+    :param machine: A ``MachineSpec`` with snake-case keys.
+    :param path: Where it stands, for the problems' text.
+    """
+    if None in machine.values():
+        return  # what could not be read has been told already
+    machine_type = machine.get("machine_type")
+    accelerator = machine.get("accelerator_type")
+    count = machine.get("accelerator_count")
+    asked = None if accelerator is None and count is None else (accelerator, count)
+    if machine_type in _BUILT_IN:
+        kind, number = _BUILT_IN[machine_type]
+        if asked != (kind, number):
+            problems.add(
+                path,
+                {"machine_type": machine_type, "accelerator_type": accelerator, "accelerator_count": count},
+                f"{machine_type} has accelerator_type {kind!r} and accelerator_count {number}; write both",
+            )
+        return
+    if asked is None:
+        return
+    if accelerator is None:
+        problems.add(f"{path}.accelerator_type", None, "say which accelerator accelerator_count counts")
+    elif count is None or count < 1:
+        problems.add(f"{path}.accelerator_count", count, f"say how many {accelerator}, 1 or more")
+    elif accelerator in _ATTACHED:
+        _check_attached(machine_type, accelerator, count, path, problems)
+
+
+def _check_attached(machine_type: Any, accelerator: str, count: int, path: str, problems: Problems) -> None:
+    if isinstance(machine_type, str) and not machine_type.startswith("n1-"):
+        fix = f"{accelerator} goes with a machine of the n1 family, like 'n1-standard-8'"
+        problems.add(f"{path}.machine_type", machine_type, fix)
+    if count not in _ATTACHED[accelerator]:
+        numbers = ", ".join(map(str, _ATTACHED[accelerator]))
+        problems.add(f"{path}.accelerator_count", count, f"a machine can have {numbers} {accelerator}")

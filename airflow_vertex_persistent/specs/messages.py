@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Reads what a user wrote against the API's own published messages.
+
+The message descriptors that ship with ``google-cloud-aiplatform`` are the schema, so every field the
+installed client knows can be written, in snake or camel case, and no second list of fields can fall behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.specs.checks import duration_text, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+    from airflow_vertex_persistent.specs.checks import Problems
+
+
+def read_message(value: Any, message: Descriptor, path: str, problems: Problems) -> dict[str, Any]:
+    """
+    Return ``value`` in the API's JSON form with snake-case keys, noting everything that does not fit.
+
+    Texts that a template rendered become the numbers and booleans the API wants. Fields that are ``None``
+    are left out.
+
+    :param value: What the user wrote.
+    :param message: Descriptor of the message it should be.
+    :param path: Where it stands, for the problems' text.
+    """
+    if not isinstance(value, Mapping):
+        problems.add_hidden(path, f"write a mapping with the fields of {message.name}")
+        return {}
+    fields = {name: field for field in message.fields for name in (field.name, field.json_name)}
+    clean: dict[str, Any] = {}
+    for key, item in value.items():
+        field = fields.get(key)
+        where = f"{path}.{key}" if path else str(key)
+        if field is None:
+            problems.add_hidden(where, _unknown_key(key, message))
+        elif field.name in clean:
+            problems.add_hidden(where, f"is given twice, as {field.name!r} and {field.json_name!r}")
+        elif item is not None:
+            clean[field.name] = _read_field(item, field, where, problems)
+    return clean
+
+
+def _unknown_key(key: Any, message: Descriptor) -> str:
+    names = [field.name for field in message.fields]
+    close = get_close_matches(str(key), names, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names)}"
+    return f"{message.name} has no such field{guess}"
+
+
+def _read_field(item: Any, field: FieldDescriptor, path: str, problems: Problems) -> Any:
+    if _is_map(field):
+        return _read_map(item, path, problems)
+    if not field.is_repeated:
+        return _read_single(item, field, path, problems)
+    if isinstance(item, str | Mapping) or not isinstance(item, Sequence):
+        problems.add_hidden(path, "write a list")
+        return []
+    return [_read_single(part, field, f"{path}[{index}]", problems) for index, part in enumerate(item)]
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _read_map(item: Any, path: str, problems: Problems) -> dict[str, str]:
+    if not isinstance(item, Mapping):
+        problems.add(path, item, "write a mapping of texts")
+        return {}
+    return {str(key): value if isinstance(value, str) else str(value) for key, value in item.items()}
+
+
+def _read_single(item: Any, field: FieldDescriptor, path: str, problems: Problems) -> Any:
+    if field.message_type is not None:
+        if field.message_type.full_name == "google.protobuf.Duration":
+            number = seconds(path, item, problems, zero=True)
+            return None if number is None else duration_text(number)
+        return read_message(item, field.message_type, path, problems)
+    if field.enum_type is not None:
+        return _read_enum(item, field.enum_type, path, problems)
+    reader = _SCALARS.get(field.cpp_type)
+    return _text(item, path, problems) if reader is None else reader(item, path, problems)
+
+
+def _read_enum(item: Any, enum: EnumDescriptor, path: str, problems: Problems) -> str | None:
+    if isinstance(item, str) and item in enum.values_by_name:
+        return item
+    if isinstance(item, int) and not isinstance(item, bool) and item in enum.values_by_number:
+        return enum.values_by_number[item].name
+    close = get_close_matches(str(item).upper(), enum.values_by_name, n=3)
+    known = close or [name for name in enum.values_by_name if not name.endswith("_UNSPECIFIED")]
+    problems.add(path, item, f"is no {enum.name}; {'did you mean' if close else 'it has'} {', '.join(known)}")
+    return None
+
+
+def _integer(item: Any, path: str, problems: Problems) -> int | None:
+    try:
+        number = float(item)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(item, bool) or not number.is_integer():
+        problems.add(path, item, "write a whole number")
+        return None
+    return int(number)
+
+
+def _boolean(item: Any, path: str, problems: Problems) -> bool | None:
+    if isinstance(item, bool):
+        return item
+    if isinstance(item, str) and item.strip().lower() in {"true", "false"}:
+        return item.strip().lower() == "true"
+    problems.add(path, item, "write True or False")
+    return None
+
+
+def _text(item: Any, path: str, problems: Problems) -> str | None:
+    if isinstance(item, Mapping | list | tuple | set):
+        problems.add_hidden(path, "write a text")
+        return None
+    return item if isinstance(item, str) else str(item)
+
+
+# Keys are google.protobuf.descriptor.FieldDescriptor.CPPTYPE_*: INT32, INT64, BOOL. Everything else the
+# training messages hold is text.
+_SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {1: _integer, 2: _integer, 7: _boolean}

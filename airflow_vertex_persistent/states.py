@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a state of Vertex AI means.
+
+States are the API's own names (``JOB_STATE_RUNNING``), never numbers. A state this table does not know is
+one that a newer service has: it keeps being watched.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypedDict
+
+
+class JobPhase(Enum):
+    """Where a job is in its life."""
+
+    WAITING = "waits for machines"
+    RUNNING = "runs"
+    CANCELLING = "is being cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "was cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state will not change any more."""
+        return self in {JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED}
+
+
+_JOB_PHASES = {
+    "JOB_STATE_QUEUED": JobPhase.WAITING,
+    "JOB_STATE_PENDING": JobPhase.WAITING,
+    "JOB_STATE_RUNNING": JobPhase.RUNNING,
+    "JOB_STATE_UPDATING": JobPhase.RUNNING,
+    "JOB_STATE_PAUSED": JobPhase.RUNNING,  # not an end: a paused job can be resumed
+    "JOB_STATE_CANCELLING": JobPhase.CANCELLING,
+    "JOB_STATE_SUCCEEDED": JobPhase.SUCCEEDED,
+    "JOB_STATE_FAILED": JobPhase.FAILED,
+    "JOB_STATE_EXPIRED": JobPhase.FAILED,
+    "JOB_STATE_PARTIALLY_SUCCEEDED": JobPhase.FAILED,  # results are missing: nobody should promote them
+    "JOB_STATE_CANCELLED": JobPhase.CANCELLED,
+}
+
+
+def job_phase(state: str) -> JobPhase:
+    """Return the phase of a job in ``state``, ``RUNNING`` for a state that is not known."""
+    return _JOB_PHASES.get(state, JobPhase.RUNNING)
+
+
+class ResourcePhase(Enum):
+    """Where a persistent resource is in its life."""
+
+    MOVING = "is on its way"
+    READY = "is ready"
+    LEAVING = "is being deleted"
+    LOST = "is lost"
+
+
+_RESOURCE_PHASES = {
+    "PROVISIONING": ResourcePhase.MOVING,
+    "REBOOTING": ResourcePhase.MOVING,
+    "UPDATING": ResourcePhase.MOVING,
+    "RUNNING": ResourcePhase.READY,
+    "STOPPING": ResourcePhase.LEAVING,
+    "ERROR": ResourcePhase.LOST,
+}
+
+
+def resource_phase(state: str) -> ResourcePhase:
+    """Return the phase of a persistent resource in ``state``, ``MOVING`` for a state that is not known."""
+    return _RESOURCE_PHASES.get(state, ResourcePhase.MOVING)
+
+
+class JobSnapshot(TypedDict):
+    """
+    What one look at a job says: small, JSON, free of what the job was given (arguments, environment).
+
+    It is what hooks read, triggers put into their event, and operators turn into a result or an error.
+    Times are RFC 3339 in UTC.
+    """
+
+    job: str
+    state: str
+    persistent_resource_id: str | None
+    strategy: str | None
+    output_dir: str | None
+    max_run_seconds: float | None
+    create_time: str | None
+    start_time: str | None
+    end_time: str | None
+    error_code: int
+    error_message: str
+
+
+class ResourceSnapshot(TypedDict):
+    """What one look at a persistent resource says. Times are RFC 3339 in UTC."""
+
+    persistent_resource: str
+    state: str
+    create_time: str | None
+    start_time: str | None
+    error_code: int
+    error_message: str
