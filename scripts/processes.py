@@ -57,7 +57,7 @@ class Processes:
         """Start a process under a name of its own."""
         self.log_folder.mkdir(parents=True, exist_ok=True)
         with self.log_path(name).open("ab") as log:
-            self._running[name] = subprocess.Popen(  # noqa: S603 (only what the scripts name is started)
+            self._running[name] = subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=environment,

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 180.0
+
+
+class RunningDemo:
+    """The demo as a person starts it, its output in a file, and every process that it ever started."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch / "tmp"
+        self.scratch.mkdir()
+        self._output = scratch / "output"
+        self._seen: set[psutil.Process] = set()
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, ROOT / "scripts" / "demo.py"],
+                env={**os.environ, "TMPDIR": str(self.scratch)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text()
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Let it run until something is true, and note which processes it has."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < deadline, self.output
+            self._seen.update(psutil.Process(self.process.pid).children(recursive=True))
+            time.sleep(0.2)
+
+    def end(self) -> int:
+        """Wait for its end and return its exit code."""
+        self.run_until(lambda: self.process.poll() is not None)
+        return int(self.process.returncode)
+
+    def left_over(self) -> list[str]:
+        """Return the processes that are still there."""
+        assert self._seen
+        return [str(process) for process in self._seen if process.is_running()]
+
+
+def test_the_demo_shows_a_night_from_start_to_end(tmp_path: Path) -> None:
+    """It ends well, with the table, the decision and a model that is really there, and nothing is left."""
+    demo = RunningDemo(tmp_path)
+    assert demo.end() == 0, demo.output
+    assert "a scheduled run" in demo.output
+    for task in ("create_resource", "train", "evaluate", "promote_or_keep", "delete_resource"):
+        assert re.search(rf"│ {task} +│ success ", demo.output), demo.output
+    assert re.search(r"│ train +│ success +│ \d+ +│ +\d+ s │ +\d+ s │", demo.output)
+    assert "Decision  promoted: first model" in demo.output
+    model = re.search(r"^ +(/.*model\.joblib)$", demo.output, re.MULTILINE)
+    assert model
+    assert Path(model[1]).stat().st_size > 0
+    assert not demo.left_over()
+    assert not list(demo.scratch.iterdir())
+
+
+def test_ctrl_c_ends_the_demo_with_everything_it_started(tmp_path: Path) -> None:
+    """While a job runs, Ctrl-C ends emulator, Airflow and the job, and removes what they wrote."""
+    demo = RunningDemo(tmp_path)
+    demo.run_until(lambda: bool(re.search(r"train +deferred +job \d+ RUNNING", demo.output)))
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.end() == 130, demo.output
+    assert "Interrupted" in demo.output
+    assert not demo.left_over()
+    assert not list(demo.scratch.iterdir())
