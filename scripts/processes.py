@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-STOP_TIMEOUT = 8.0
-
 
 class ProcessError(RuntimeError):
     """A process ended by itself, or what was waited for did not come true in time."""
@@ -32,10 +30,12 @@ class Processes:
     However the block is left (its end, an error, Ctrl-C, SIGTERM), nothing of the group is left running.
 
     :param log_folder: Each process writes to ``<name>.log`` in it, never to the terminal.
+    :param stop_timeout: Seconds between SIGTERM and SIGKILL at the end.
     """
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path, stop_timeout: float = 8.0) -> None:
         self.log_folder = log_folder
+        self._stop_timeout = stop_timeout
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._old_handler: Any = None
 
@@ -48,7 +48,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         """End every process: SIGTERM first, SIGKILL for what is left."""
         with _interrupts_ignored():
-            _end(list(self._running.values()), grace=STOP_TIMEOUT)
+            _end(list(self._running.values()), grace=self._stop_timeout)
             self._running.clear()
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
@@ -123,6 +123,14 @@ def free_port(preferred: int) -> int:
     raise ProcessError("no free port on 127.0.0.1")
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process is there, and not merely waiting for its parent to take note of its end."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def tail(path: Path, lines: int = 25) -> str:
     """Return the last lines of a text file."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
@@ -136,7 +144,7 @@ def _end(leaders: list[subprocess.Popen[bytes]], grace: float) -> None:
         for leader in leaders:
             leader.terminate()
     deadline = time.monotonic() + grace
-    while left := [member for member in {*members, *_members(leaders)} if _is_alive(member)]:
+    while left := [member for member in {*members, *_members(leaders)} if is_alive(member)]:
         if time.monotonic() > deadline:
             for member in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -153,7 +161,7 @@ def _members(leaders: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:
     for member in list(members):
         with contextlib.suppress(psutil.NoSuchProcess):
             members.update(member.children(recursive=True))
-    return [member for member in members if _is_alive(member)]
+    return [member for member in members if is_alive(member)]
 
 
 def _session(process: psutil.Process) -> int | None:
@@ -161,13 +169,6 @@ def _session(process: psutil.Process) -> int | None:
         return os.getsid(process.pid)
     except OSError:
         return None
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ class RunningDemo:
     def left_over(self) -> list[str]:
         """Return the processes that are still there."""
         assert self._seen
-        return [str(process) for process in self._seen if process.is_running()]
+        return [str(process) for process in self._seen if is_alive(process)]
 
 
 def test_the_demo_shows_a_night_from_start_to_end(tmp_path: Path) -> None:
