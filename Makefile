@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target sets itself up: Python 3.11 to 3.13, git and make are all that must be there.
+# PYTHON=/path/to/python3 chooses the Python.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test check lint types docs package bench soak constraints
+
+BIN := .venv/bin
+export PYTHON
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv and install everything into it (the other targets do it themselves)
+	@scripts/setup.sh
+
+demo: setup ## Train nightly on a local emulator with Airflow's real processes (KEEP=1 keeps the UI up)
+	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest -m "not soak"
+
+check: lint types test docs package ## Run everything that CI runs
+
+lint: setup ## Lint and check the format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## Check the types
+	$(BIN)/mypy
+
+docs: setup ## Build the docs into docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
+
+package: setup ## Build the sdist and the wheel, and try the wheel in a fresh environment
+	scripts/check_package.sh
+
+bench: setup ## Measure what importing costs, beside the Google provider
+	$(BIN)/python benchmarks/import_cost.py
+
+soak: setup ## Run what takes longer: other Pythons, lowest versions, a browser (STEPS="..." chooses)
+	scripts/soak.sh $(STEPS)
+
+constraints: ## Fit constraints.txt to changed dependencies (UPGRADE=1 takes the newest of everything)
+	scripts/refresh_constraints.sh $(if $(UPGRADE),--upgrade)

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What takes longer than `make check` or needs more than Python. Each step installs what it needs and fails
+# without it. Usage: soak.sh [STEP...]; all steps run, also after one has failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh
+
+STEPS="other_pythons lowest_versions browser"
+SUPPORTED="3.11 3.12 3.13"
+TRAINER=dags_examples/trainer/requirements.txt
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+run_tests() {
+    "$1/bin/python" -m pytest -m "not soak" -p no:cacheprovider
+}
+
+# The tests on every supported Python that .venv does not have.
+other_pythons() {
+    local version failed=0 python
+    for version in $SUPPORTED; do
+        .venv/bin/python -c "import sys; raise SystemExit('%d.%d' % sys.version_info[:2] != '$version')" && continue
+        echo "-- Python $version"
+        python=$(python_of_version "$version") &&
+            make_environment "$scratch/$version" "$python" &&
+            install_into "$scratch/$version" --constraint constraints.txt --requirement "$TRAINER" \
+                --editable ".[test]" &&
+            run_tests "$scratch/$version" || failed=1
+    done
+    return $failed
+}
+
+# Prints the path of a Python of that version: one on the PATH, or one of pyenv's.
+python_of_version() {
+    local candidate
+    for candidate in "python$1" "$HOME/.pyenv/versions/$1".*/bin/python; do
+        if "$candidate" -c "import sys; raise SystemExit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
+            "$candidate" -c "import sys; print(sys.executable)"
+            return
+        fi
+    done
+    echo "Python $1 is needed: as python$1 on the PATH, or in pyenv" >&2
+    return 1
+}
+
+# The tests with the lowest versions of our dependencies that pyproject.toml allows.
+lowest_versions() {
+    make_environment "$scratch/lowest" .venv/bin/python &&
+        make_environment "$scratch/uv" .venv/bin/python &&
+        install_into "$scratch/uv" uv || return 1
+    # Only uv can resolve to the lowest versions. What the tests need besides is installed around them.
+    PATH="$scratch/uv/bin:$PATH"
+    uv pip install --quiet --python "$scratch/lowest/bin/python" --resolution lowest-direct --editable ".[emulator]" &&
+        uv pip install --quiet --python "$scratch/lowest/bin/python" --requirement "$TRAINER" --editable ".[test]" &&
+        uv pip list --quiet --python "$scratch/lowest/bin/python" |
+        grep -E '^(apache-airflow|apache-airflow-providers-google|google-cloud-aiplatform|pendulum) ' &&
+        run_tests "$scratch/lowest"
+}
+
+# The tests that look at Airflow's pages in headless Chromium.
+browser() {
+    if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+        as_root apt-get update -qq && as_root apt-get install -qq -y chromium chromium-driver >/dev/null || return 1
+    fi
+    .venv/bin/python -m pytest -m soak
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+failed=()
+for step in ${*:-$STEPS}; do
+    echo "== $step"
+    SECONDS=0
+    "$step" || failed+=("$step")
+    echo "== $step took $SECONDS s"
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "Failed: ${failed[*]}" >&2
+    exit 1
+fi
