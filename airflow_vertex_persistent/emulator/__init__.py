@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A local Vertex AI training service that the real Google clients talk to and that really runs the code."""
+
+from __future__ import annotations
+
+from .local import VertexEmulator
+from .settings import EmulatorSettings
+
+__all__ = ["EmulatorSettings", "VertexEmulator"]

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job from its creation to its end: wait for machines, run the replicas, decide how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, JobState
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+
+from . import messages
+from .environment import Task, cluster_addresses, tasks_of, vertex_variables
+from .executors import CannotStartError, Replica
+from .lifecycle import ENDED, Verdict, job_explained, job_moved, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
+
+    from .executors import Executor, Running
+    from .logs import LogBook
+    from .machine_pools import MachinePools
+    from .names import Key
+    from .settings import EmulatorSettings
+    from .store import Store
+
+_log = logging.getLogger(__name__)
+_DEFAULT_TIMEOUT = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class World:
+    """What a running job needs of the emulator.
+
+    :param adopt_files: makes files that replicas wrote below ``/gcs`` known to the storage emulator; its
+        argument is the time of the job's start.
+    """
+
+    store: Store
+    pools: MachinePools
+    executor: Executor
+    logs: LogBook
+    settings: EmulatorSettings
+    clock: Callable[[], datetime]
+    adopt_files: Callable[[datetime], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    state: JobState
+    error: Status | None = None
+
+
+class _FailedError(Exception):
+    """The job has failed, with this status code and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.status = Status(code=code, message=text)
+
+
+class JobRun:
+    """Takes one job through its states.
+
+    :param world: what it needs of the emulator.
+    :param key: the job, which is in the store as PENDING.
+    :param needs: machines by pool of its persistent resource; ``None`` runs it on demand.
+    :param resource: the persistent resource.
+    """
+
+    def __init__(
+        self, world: World, key: Key, resource: Key | None = None, needs: Mapping[str, int] | None = None
+    ) -> None:
+        self._world = world
+        self._key = key
+        self.resource = resource
+        self._needs = needs or {}
+        self._stop = asyncio.Event()
+        self._stop_text = ""
+        self._running: dict[Task, Running] = {}
+        self.task = asyncio.create_task(self._supervise(), name=f"job {key.id}")
+
+    @property
+    def _job(self) -> CustomJob:
+        job = self._world.store.jobs.get(self._key)
+        if job is None:
+            raise RuntimeError(f"active job {self._key.id} left the store")
+        return job
+
+    @property
+    def _spec(self) -> CustomJobSpec:
+        return self._job.job_spec
+
+    def stop(self, text: str) -> None:
+        """Ask the job to end as CANCELLED; it is CANCELLING from now on.
+
+        :param text: the reason, as its error will say it.
+        """
+        if not self._stop.is_set() and self._job.state not in ENDED:
+            self._stop_text = text
+            self._move(JobState.JOB_STATE_CANCELLING)
+        self._stop.set()
+
+    async def _supervise(self) -> None:
+        """Run the work until it is done or stopped, then clean up whatever happened."""
+        work = asyncio.create_task(self._work())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stop, work):
+            task.cancel()
+        await asyncio.wait({work, stop})
+        outcome = self._outcome(work)
+        await self._clean_up()
+        await self._finish(outcome)
+
+    def _outcome(self, work: asyncio.Task[None]) -> Outcome:
+        if work.cancelled():
+            return Outcome(
+                JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=self._stop_text)
+            )
+        error = work.exception()
+        if error is None:
+            return Outcome(JobState.JOB_STATE_SUCCEEDED)
+        if isinstance(error, _FailedError):
+            return Outcome(JobState.JOB_STATE_FAILED, error.status)
+        if isinstance(error, TimeoutError):
+            return self._timed_out()
+        _log.error("job %s ended with an error of the emulator", self._key.id, exc_info=error)
+        return Outcome(
+            JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
+        )
+
+    def _timed_out(self) -> Outcome:
+        text = messages.timed_out(self._timeout)
+        self._say(text)
+        if self._world.settings.timeout_state == "failed":
+            return Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.DEADLINE_EXCEEDED, message=text))
+        return Outcome(JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=text))
+
+    @property
+    def _timeout(self) -> float:
+        timeout = self._spec.scheduling.timeout
+        return timeout.total_seconds() if timeout else _DEFAULT_TIMEOUT
+
+    async def _work(self) -> None:
+        self._say("Waiting for job to be provisioned.")
+        await self._get_machines()
+        self._say("Vertex AI is setting up this job.")
+        self._say("Waiting for training program to start.")
+        self._say("Job is preparing.")
+        async with asyncio.timeout(self._timeout):
+            await self._run_until_decided()
+        self._say("Task completed. Exit code (0). Exit reason (SUCCEEDED)")
+
+    async def _get_machines(self) -> None:
+        settings = self._world.settings
+        if self.resource is None:
+            self._say("Vertex AI is provisioning job running framework...")
+            await asyncio.sleep(settings.provisioning_seconds)
+            return
+        pools = self._world.pools
+        if settings.busy_policy == "fail" and not pools.cluster.fits(self.resource, self._needs):
+            self._fail(code_pb2.RESOURCE_EXHAUSTED, messages.resource_busy(self.resource.id))
+        await pools.machines(self._key, self.resource, self._needs)
+        await asyncio.sleep(settings.warm_start_seconds)
+
+    async def _run_until_decided(self) -> None:
+        settings = self._world.settings
+        retries = 0
+        while failed := await self._run_once(retries):
+            code = max(failed.values())
+            after = verdict(
+                code,
+                retries,
+                settings.max_retries,
+                disable_retries=self._spec.scheduling.disable_retries,
+            )
+            if after is Verdict.FAIL:
+                self._say(f"Task completed. Exit code ({code}). Exit reason (FAILED)")
+                self._fail(code_pb2.INVALID_ARGUMENT, self._exit_text(failed))
+            retries += 1
+            self._say(
+                f"Replica exited with {code}; the job is run again ({retries} of {settings.max_retries})."
+            )
+            await self._clean_up()
+            await asyncio.sleep(settings.retry_delay_seconds)
+
+    async def _run_once(self, attempt: int) -> dict[Task, int]:
+        """Run all replicas until the primary one succeeds or any of them fails.
+
+        :return: exit status of each replica that failed; empty for success.
+        """
+        tasks = tasks_of(self._spec)
+        addresses = cluster_addresses(tasks, free_ports(len(tasks)))
+        for task in tasks:
+            await self._start(task, addresses, attempt)
+        if self._job.state == JobState.JOB_STATE_PENDING:
+            self._move(JobState.JOB_STATE_RUNNING)
+            self._say("Job is running.")
+        primary, going = tasks[0], {running.exited: task for task, running in self._running.items()}
+        while True:
+            done, _ = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+            codes = {going.pop(future): future.result() for future in done}
+            if codes.get(primary) == 0:
+                return {}
+            if failed := {task: code for task, code in codes.items() if code}:
+                return failed
+
+    async def _start(self, task: Task, addresses: Mapping[Task, str], attempt: int) -> None:
+        container = self._spec.worker_pool_specs[task.pool].container_spec
+        location = self._key.location
+        with ExitStack() as cleanup:
+            log = self._world.logs.writer(self._key.id, task.name)
+            cleanup.callback(log.close)
+            replica = Replica(
+                id=f"{self._key.id}:{task.name}:{attempt}",
+                image=container.image_uri,
+                log=log,
+                command=list(container.command),
+                args=list(container.args),
+                service=vertex_variables(
+                    self._spec,
+                    addresses,
+                    task,
+                    job_id=self._key.id,
+                    project=str(location.project),
+                    region=str(location.region),
+                ),
+                env=[(variable.name, variable.value) for variable in container.env],
+            )
+            try:
+                self._running[task] = await self._world.executor.start(replica)
+            except CannotStartError as error:
+                if error.advice:
+                    self._say(error.advice)
+                self._fail(code_pb2.INVALID_ARGUMENT, f"{error} {self._log_link()}")
+            cleanup.pop_all()
+
+    async def _clean_up(self) -> None:
+        """End all replicas, then let what they wrote below /gcs be seen."""
+        if self._running:
+            self._say("Tearing down training program.")
+            await asyncio.gather(*(running.end() for running in self._running.values()))
+            # Only now: when this is interrupted by a cancel, the next clean-up has to do it all again.
+            self._running.clear()
+            await self._world.adopt_files(self._job.create_time)
+            self._say("Finished tearing down training program.")
+
+    async def _finish(self, outcome: Outcome) -> None:
+        self._world.pools.release(self._key, self.resource)
+        self._say(messages.LAST_WORDS[outcome.state])
+        delay = self._world.settings.error_delay_seconds
+        if outcome.error is None or outcome.state != JobState.JOB_STATE_FAILED or not delay:
+            self._move(outcome.state, outcome.error)
+            return
+        self._move(outcome.state)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stop.wait()  # the emulator's end does not wait for the late error
+        if (job := self._world.store.jobs.get(self._key)) is not None:
+            self._world.store.jobs.put(self._key, job_explained(job, outcome.error, self._world.clock()))
+
+    def _move(self, state: JobState, error: Status | None = None) -> None:
+        self._world.store.jobs.put(self._key, job_moved(self._job, state, self._world.clock(), error))
+
+    def _say(self, text: str) -> None:
+        self._world.logs.say(self._key.id, text)
+
+    def _fail(self, code: int, text: str) -> NoReturn:
+        raise _FailedError(code, text)
+
+    def _log_link(self) -> str:
+        return messages.log_link(str(self._key.location.project), self._key.id)
+
+    def _exit_text(self, failed: Mapping[Task, int]) -> str:
+        names = sorted(task.name for task in failed)
+        traceback = next(
+            (text for name in names if (text := self._world.logs.traceback(self._key.id, name))), ""
+        )
+        return messages.replicas_failed(names, max(failed.values()), traceback, self._log_link())
+
+
+def free_ports(count: int) -> list[int]:
+    """Different free ports of the loopback interface."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

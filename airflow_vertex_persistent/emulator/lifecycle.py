@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which state may follow which, and what changes with it. Pure: time comes in, a changed copy goes out."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from google.rpc.status_pb2 import Status
+
+ResourceState = PersistentResource.State
+
+ENDED = frozenset({JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED})
+_JOB_MOVES = {
+    JobState.JOB_STATE_PENDING: {
+        JobState.JOB_STATE_RUNNING,
+        JobState.JOB_STATE_CANCELLING,
+        JobState.JOB_STATE_FAILED,
+        JobState.JOB_STATE_CANCELLED,
+    },
+    JobState.JOB_STATE_RUNNING: {JobState.JOB_STATE_CANCELLING, *ENDED},
+    JobState.JOB_STATE_CANCELLING: ENDED,
+}
+_RESOURCE_MOVES = {
+    ResourceState.PROVISIONING: {ResourceState.RUNNING, ResourceState.ERROR},
+    ResourceState.RUNNING: {ResourceState.REBOOTING, ResourceState.UPDATING, ResourceState.STOPPING},
+    ResourceState.UPDATING: {ResourceState.RUNNING, ResourceState.STOPPING},
+    ResourceState.REBOOTING: {ResourceState.RUNNING, ResourceState.ERROR},
+    ResourceState.ERROR: {ResourceState.REBOOTING, ResourceState.STOPPING},
+}
+_JOB_OUTPUT = (
+    "start_time",
+    "end_time",
+    "error",
+    "web_access_uris",
+    "satisfies_pzs",
+    "satisfies_pzi",
+)
+# SIGABRT and SIGSEGV, as the process reports them and as a shell does (128 + signal).
+_RETRIED_EXIT_CODES = frozenset({6, 134, 11, 139})
+
+
+class IllegalMoveError(Exception):
+    """The emulator itself asked for a state that cannot follow: a bug of ours, never a caller's."""
+
+
+class Verdict(enum.Enum):
+    """What follows from a replica's non-zero exit."""
+
+    RETRY = enum.auto()
+    FAIL = enum.auto()
+
+
+def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
+    """Accept a job: what only the service may say is cleared and filled.
+
+    :param job: the job as requested.
+    :param name: its full resource name.
+    """
+    accepted = CustomJob(job)
+    for field in _JOB_OUTPUT:
+        CustomJob.pb(accepted).ClearField(field)
+    accepted.name = name
+    accepted.state = JobState.JOB_STATE_PENDING
+    accepted.create_time = now
+    accepted.update_time = now
+    return accepted
+
+
+def job_moved(job: CustomJob, state: JobState, now: datetime, error: Status | None = None) -> CustomJob:
+    """Move a job to its next state.
+
+    :param error: kept only where the service has one: FAILED and CANCELLED.
+    :raises IllegalMoveError: when the state cannot follow.
+    """
+    if state not in _JOB_MOVES.get(job.state, ()):
+        raise IllegalMoveError(f"{job.name}: {job.state.name} -> {state.name}")
+    moved = CustomJob(job)
+    moved.state = state
+    moved.update_time = now
+    if state == JobState.JOB_STATE_RUNNING:
+        moved.start_time = now
+    if state in ENDED:
+        moved.end_time = now
+    if error is not None and state in {JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}:
+        moved.error = error
+    return moved
+
+
+def job_explained(job: CustomJob, error: Status, now: datetime) -> CustomJob:
+    """Fill the error of a failed job some time after its state, as the service does."""
+    explained = CustomJob(job)
+    explained.error = error
+    explained.update_time = now
+    return explained
+
+
+def verdict(exit_code: int, retries: int, max_retries: int, *, disable_retries: bool) -> Verdict:
+    """Decide what a replica's exit means for its job.
+
+    A plain exit code is the training code's own error and permanent; SIGABRT and SIGSEGV are worth another run.
+
+    :param exit_code: 1 to 255; a signal counts as 128 + its number.
+    :param retries: how often the job was run again already.
+    """
+    if disable_retries or retries >= max_retries or exit_code not in _RETRIED_EXIT_CODES:
+        return Verdict.FAIL
+    return Verdict.RETRY
+
+
+def resource_created(resource: PersistentResource, name: str, now: datetime) -> PersistentResource:
+    """Accept a persistent resource: what only the service may say is cleared and filled.
+
+    :param resource: as requested.
+    :param name: its full resource name.
+    """
+    accepted = PersistentResource(resource)
+    for field in ("start_time", "resource_runtime"):
+        PersistentResource.pb(accepted).ClearField(field)
+    accepted.name = name
+    accepted.display_name = resource.display_name or name.rpartition("/")[2]
+    accepted.state = ResourceState.PROVISIONING
+    accepted.create_time = now
+    accepted.update_time = now
+    accepted.error = {}  # recorded answers of the service have an empty one even when all is well
+    for pool in accepted.resource_pools:
+        pool.used_replica_count = 0
+    return accepted
+
+
+def resource_moved(
+    resource: PersistentResource, state: ResourceState, now: datetime, error: Status | None = None
+) -> PersistentResource:
+    """Move a persistent resource to its next state; a cured one forgets its error.
+
+    :raises IllegalMoveError: when the state cannot follow.
+    """
+    if state not in _RESOURCE_MOVES.get(resource.state, ()):
+        raise IllegalMoveError(f"{resource.name}: {resource.state.name} -> {state.name}")
+    moved = PersistentResource(resource)
+    moved.state = state
+    moved.update_time = now
+    if state == ResourceState.RUNNING:
+        moved.error = {}
+        if not resource.start_time:
+            moved.start_time = now
+    if error is not None:
+        moved.error = error
+    return moved

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``vertex-emulator jobs`` and ``vertex-emulator logs`` print, asked of the emulator by Google's clients."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.cloud.aiplatform_v1.types import CustomJob
+    from google.cloud.logging_v2.types import LogEntry
+
+# Asks for all projects and regions; see services.EVERYWHERE.
+_EVERYWHERE = (("vertex-emulator-everywhere", "1"),)
+_CALL_SECONDS = 10.0
+_FOLLOW_SECONDS = 0.3
+_OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out of order
+_LAST_WORDS = {"Job completed successfully.", "Job failed.", "Job cancelled."}
+_SERVICE = "service"
+_PAGE = 1000
+_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
+
+
+def _unreachable(host: str) -> OSError:
+    return OSError(
+        f"no emulator answers at {host}. Start one with: vertex-emulator start, or name another with --host"
+    )
+
+
+def show_jobs(host: str) -> None:
+    """Print a table of all jobs, newest first.
+
+    :raises OSError: when no emulator answers.
+    """
+    from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
+    from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
+
+    with grpc.insecure_channel(host) as channel:
+        client = JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
+        try:
+            jobs = list(
+                client.list_custom_jobs(
+                    {"parent": "projects/-/locations/-"}, timeout=_CALL_SECONDS, metadata=_EVERYWHERE
+                )
+            )
+        except (ServiceUnavailable, DeadlineExceeded) as error:
+            raise _unreachable(host) from error
+        except GoogleAPICallError as error:
+            raise OSError(f"{host} answers, but not as a Vertex AI emulator: {error.message}") from error
+    console = Console()
+    if jobs:
+        console.print(_jobs_table(jobs, datetime.now(UTC)))
+    else:
+        console.print("No jobs yet.")
+
+
+def _jobs_table(jobs: list[CustomJob], now: datetime) -> Table:
+    table = Table("job", "display name", "state", "where", "queued", "ran")
+    for job in jobs:
+        state = job.state.name.removeprefix("JOB_STATE_")
+        started, ended = job.start_time or job.end_time or now, job.end_time or now
+        table.add_row(
+            job.name.rpartition("/")[2],
+            Text(job.display_name),
+            Text(state, style=_COLOURS.get(state, "")),
+            Text(f"{job.name.split('/')[3]} {job.job_spec.persistent_resource_id or 'on demand'}"),
+            _duration((started - job.create_time).total_seconds()),
+            _duration((ended - job.start_time).total_seconds()) if job.start_time else "",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    return str(timedelta(seconds=round(seconds)))
+
+
+def show_logs(host: str, job_id: str, *, follow: bool) -> bool:
+    """Print the log of a job, all replicas by time.
+
+    :param follow: go on until the job has ended.
+    :return: whether there was anything to print.
+    :raises OSError: when no emulator answers.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    with grpc.insecure_channel(host) as channel:
+        try:
+            lines = _followed(channel, job_id) if follow else _entries(channel, job_id, None)
+            empty = True
+            for entry in lines:
+                console.print(_line(entry))
+                empty = False
+        except (ServiceUnavailable, DeadlineExceeded) as error:
+            raise _unreachable(host) from error
+        except GoogleAPICallError as error:
+            raise OSError(f"{host} refused to list log entries: {error.message}") from error
+    return not empty
+
+
+def _entries(channel: grpc.Channel, job_id: str, since: datetime | None) -> Iterator[LogEntry]:
+    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    from google.cloud.logging_v2.services.logging_service_v2.transports import (
+        LoggingServiceV2GrpcTransport,
+    )
+
+    client = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=channel))
+    wanted = f'resource.type="ml_job" AND resource.labels.job_id={json.dumps(job_id)}'
+    if since is not None:
+        wanted += f' AND timestamp>="{since.isoformat()}"'
+    yield from client.list_log_entries(
+        {
+            "resource_names": ["projects/-"],
+            "filter": wanted,
+            "order_by": "timestamp asc",
+            "page_size": _PAGE,
+        },
+        timeout=_CALL_SECONDS,
+        metadata=_EVERYWHERE,
+    )
+
+
+def _followed(channel: grpc.Channel, job_id: str) -> Iterator[LogEntry]:
+    """Yield each entry once, until the service has said its last words on the job."""
+    seen: set[str] = set()
+    since: datetime | None = None
+    while True:
+        fresh = [entry for entry in _entries(channel, job_id, since) if entry.insert_id not in seen]
+        for entry in fresh:
+            seen.add(entry.insert_id)
+            yield entry
+        if not seen or any(_task(entry) == _SERVICE and _message(entry) in _LAST_WORDS for entry in fresh):
+            return
+        if fresh:
+            since = fresh[-1].timestamp - _OVERLAP
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _task(entry: LogEntry) -> str:
+    return str(entry.resource.labels["task_name"])
+
+
+def _message(entry: LogEntry) -> str:
+    return str(entry.json_payload.get("message", ""))
+
+
+def _line(entry: LogEntry) -> Text:
+    payload: dict[str, Any] = dict(entry.json_payload)
+    level = payload.pop("levelname", "INFO")
+    message = str(payload.pop("message", ""))
+    clock = entry.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    line = Text.assemble((f"{clock} ", "dim"), (f"{_task(entry):<13} ", "cyan"))
+    if level != "INFO":
+        line.append(f"{level} ", style="bold")
+    line.append(message)
+    if payload:
+        line.append(f" {json.dumps(payload, default=str)}", style="dim")
+    return line

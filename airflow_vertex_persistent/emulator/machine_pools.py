@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the machines of persistent resources: the cluster's accounts, with time added."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .names import Key
+    from .settings import EmulatorSettings
+
+
+class MachinePools:
+    """Lets jobs wait for machines, and autoscaled pools shrink when they have been idle.
+
+    :param settings: how long growing takes and when idle machines are given back.
+    """
+
+    def __init__(self, settings: EmulatorSettings) -> None:
+        self.cluster = Cluster()
+        self._settings = settings
+        self._granted: dict[Key, asyncio.Event] = {}
+        self._shrinking: dict[Key, asyncio.TimerHandle] = {}
+
+    async def machines(self, job: Key, resource: Key, needs: Mapping[str, int]) -> None:
+        """Wait until a job has its machines; they are its own until :meth:`release`."""
+        granted = self._granted[job] = asyncio.Event()
+        self.cluster.claim(job, resource, needs)
+        self.settle()
+        await granted.wait()
+        if self.cluster.must_grow(job):
+            await asyncio.sleep(self._settings.scale_up_seconds)
+        self.cluster.occupy(job)
+
+    def release(self, job: Key, resource: Key | None) -> None:
+        """Give a job's machines, or its place in the queue, to others."""
+        if resource is None:
+            return
+        self._granted.pop(job, None)
+        self.cluster.release(job)
+        self.settle()
+        if timer := self._shrinking.pop(resource, None):
+            timer.cancel()
+        self._shrinking[resource] = asyncio.get_running_loop().call_later(
+            self._settings.scale_down_seconds, self.cluster.shrink, resource
+        )
+
+    def settle(self) -> None:
+        """Wake the jobs that can have their machines now; called after every change."""
+        for job in self.cluster.grant():
+            self._granted[job].set()
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for timer in self._shrinking.values():
+            timer.cancel()

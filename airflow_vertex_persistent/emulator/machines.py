@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine shapes: which types exist, which GPUs they can have, and when two pools are the same.
+
+The table is the one of Vertex AI's page on configuring compute resources for training.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from google.cloud.aiplatform_v1.types import AcceleratorType, DiskSpec, MachineSpec
+
+if TYPE_CHECKING:
+    from .errors import Problems
+
+_DISK_TYPES = ("pd-ssd", "pd-standard", "hyperdisk-balanced")
+_DISK_GB = range(100, 64001)
+_PLAIN = re.compile(
+    r"(e2|n2|n2d|c2d|c3|c3d|c4|n4)-(standard|highmem|highcpu)-\d+|c2-standard-\d+|m1-(ultramem|megamem)-\d+"
+)
+_N1 = re.compile(r"n1-(standard|highmem|highcpu)-\d+")
+_TPU = re.compile(r"cloud-tpu|ct\w+-hightpu-\d+t")
+_N1_GPUS = {
+    AcceleratorType.NVIDIA_TESLA_T4: (1, 2, 4),
+    AcceleratorType.NVIDIA_TESLA_V100: (1, 2, 4, 8),
+    AcceleratorType.NVIDIA_TESLA_P100: (1, 2, 4),
+    AcceleratorType.NVIDIA_TESLA_P4: (1, 2, 4),
+}
+_FIXED_GPUS = {
+    **{f"g2-standard-{n}": (AcceleratorType.NVIDIA_L4, 1) for n in (4, 8, 12, 16, 32)},
+    "g2-standard-24": (AcceleratorType.NVIDIA_L4, 2),
+    "g2-standard-48": (AcceleratorType.NVIDIA_L4, 4),
+    "g2-standard-96": (AcceleratorType.NVIDIA_L4, 8),
+    **{f"a2-highgpu-{n}g": (AcceleratorType.NVIDIA_TESLA_A100, n) for n in (1, 2, 4, 8)},
+    "a2-megagpu-16g": (AcceleratorType.NVIDIA_TESLA_A100, 16),
+    **{f"a2-ultragpu-{n}g": (AcceleratorType.NVIDIA_A100_80GB, n) for n in (1, 2, 4, 8)},
+    **{f"a3-highgpu-{n}g": (AcceleratorType.NVIDIA_H100_80GB, n) for n in (1, 2, 4, 8)},
+    "a3-megagpu-8g": (AcceleratorType.NVIDIA_H100_MEGA_80GB, 8),
+    "a3-ultragpu-8g": (AcceleratorType.NVIDIA_H200_141GB, 8),
+    "a4-highgpu-8g": (AcceleratorType.NVIDIA_B200, 8),
+    "a4x-highgpu-4g": (AcceleratorType.NVIDIA_GB200, 4),
+    **{f"g4-standard-{48 * n}": (AcceleratorType.NVIDIA_RTX_PRO_6000, n) for n in (1, 2, 4, 8)},
+}
+# On these machines a disk that nobody chose is a hyperdisk.
+_HYPERDISK_MACHINES = ("a3-ultragpu-8g", "a4-highgpu-8g")
+
+
+class Shape(NamedTuple):
+    """What must be equal for a worker pool to run on a pool of a persistent resource."""
+
+    machine: bytes
+    disk_type: str
+    disk_gb: int
+
+
+def _label(kind: AcceleratorType) -> str:
+    return getattr(kind, "name", f"accelerator type {int(kind)}")  # unknown numbers have no name
+
+
+def effective_disk(machine: MachineSpec, disk: DiskSpec) -> DiskSpec:
+    """The disk that the service gives when parts of it are not said: pd-ssd, 100 GB."""
+    default = "hyperdisk-balanced" if machine.machine_type in _HYPERDISK_MACHINES else "pd-ssd"
+    return DiskSpec(
+        boot_disk_type=disk.boot_disk_type or default, boot_disk_size_gb=disk.boot_disk_size_gb or _DISK_GB[0]
+    )
+
+
+def shape_of(machine: MachineSpec, disk: DiskSpec) -> Shape:
+    """The shape of one worker pool or resource pool."""
+    disk = effective_disk(machine, disk)
+    return Shape(MachineSpec.serialize(machine), disk.boot_disk_type, disk.boot_disk_size_gb)
+
+
+def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
+    """Check machine type and accelerators against the table.
+
+    :param field: path of the machine spec in the request.
+    """
+    kind, count = machine.accelerator_type, machine.accelerator_count
+    name = machine.machine_type
+    if name in _FIXED_GPUS:
+        gpu, fixed = _FIXED_GPUS[name]
+        problems.check(
+            (kind, count) == (gpu, fixed),
+            field,
+            f'Machine type "{name}" has exactly {fixed} {gpu.name}, not {count} {_label(kind)}.',
+        )
+    elif _N1.fullmatch(name):
+        allowed = _N1_GPUS.get(kind, ())
+        none = not kind and not count
+        problems.check(
+            none or count in allowed,
+            field,
+            f'Machine type "{name}" cannot have {count} {_label(kind)}'
+            + (f"; possible counts: {', '.join(map(str, allowed))}." if allowed else "."),
+        )
+    elif _PLAIN.fullmatch(name):
+        problems.check(not kind and not count, field, f'Machine type "{name}" cannot have accelerators.')
+    elif not _TPU.fullmatch(name):
+        problems.add(f"{field}.machine_type", f'Machine type "{name}" is not supported.')
+
+
+def check_disk(disk: DiskSpec, field: str, problems: Problems) -> None:
+    """Check the boot disk's type and size; what is not said gets the default."""
+    problems.check(
+        not disk.boot_disk_type or disk.boot_disk_type in _DISK_TYPES,
+        f"{field}.boot_disk_type",
+        f'Disk type "{disk.boot_disk_type}" is not supported; use one of {", ".join(_DISK_TYPES)}.',
+    )
+    problems.check(
+        not disk.boot_disk_size_gb or disk.boot_disk_size_gb in _DISK_GB,
+        f"{field}.boot_disk_size_gb",
+        f"{disk.boot_disk_size_gb} GB is not between {_DISK_GB[0]} and {_DISK_GB[-1]}.",
+    )

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts of the service, word for word as it has been seen to write them: code that reads them must not care."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from google.cloud.aiplatform_v1.types import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERNAL_ERROR = "Internal error occurred for the current attempt"
+CANCELED_BY_USER = "CANCELED"
+RESOURCE_GONE = "The persistent resource {id!r} is being deleted or restarted; its jobs are cancelled."
+EMULATOR_STOPS = "The emulator was stopped."
+JOB_MISSING = "The CustomJob does not exist."
+RESOURCE_MISSING = "The PersistentResource does not exist."
+RESOURCE_EXISTS = (
+    'There is an existing PersistentResource with the same ID "{id}" created or being created. '
+    "Please use a different ID."
+)
+RESOURCE_BEING_CREATED = (
+    'PersistentResource "{id}" is being created thus can not be deleted now. '
+    "Please try again later after it's active."
+)
+UPDATE_RAY_ONLY = "Currently we only support the update function on Ray cluster"
+
+CREATE_STARTED = "Create PersistentResource request received. Checking project configuration and quota..."
+CREATE_DONE = "Your persistent resource is ready."
+UPDATE_DONE = "Your persistent resource is updated."
+REBOOT_STARTED = "Waiting for persistent resource shut down."
+
+LAST_WORDS = {
+    JobState.JOB_STATE_SUCCEEDED: "Job completed successfully.",
+    JobState.JOB_STATE_FAILED: "Job failed.",
+    JobState.JOB_STATE_CANCELLED: "Job cancelled.",
+}
+
+
+def log_link(project: str, job_id: str) -> str:
+    """The sentence with the console's log page that ends a job's error text.
+
+    :param project: project number.
+    """
+    advanced = quote(f'resource.type="ml_job"\nresource.labels.job_id="{job_id}"', safe="")
+    return (
+        "To find out more about why your job exited please check the logs: "
+        f"https://console.cloud.google.com/logs/viewer?project={project}"
+        f"&resource=ml_job%2Fjob_id%2F{job_id}&advancedFilter={advanced}"
+    )
+
+
+def replicas_failed(names: Sequence[str], code: int, traceback: str, link: str) -> str:
+    """Error text of a job whose training code failed.
+
+    :param names: replicas that failed, e.g. ``workerpool0-0``.
+    :param traceback: end of the training code's traceback, may be empty.
+    """
+    who = f"The replica {names[0]}" if len(names) == 1 else f"The replicas {', '.join(names)}"
+    reason = f"{who} exited with a non-zero status of {code}. Termination reason: Error."
+    return " ".join([reason, *([f"\n{traceback}\n"] if traceback else []), link])
+
+
+def timed_out(seconds: float) -> str:
+    """Why a job ended that ran longer than its scheduling.timeout."""
+    return f"The job exceeded its timeout of {seconds:g} seconds."
+
+
+def resource_busy(resource_id: str) -> str:
+    """Why a job is not run on a busy persistent resource."""
+    return f'Resources are insufficient in persistent resource "{resource_id}": other jobs use its machines.'

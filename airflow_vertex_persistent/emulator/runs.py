@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All jobs that have not ended: start them, find them, stop them together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from . import messages
+from .job_run import JobRun, World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .names import Key
+
+
+class JobRuns:
+    """The jobs at work.
+
+    :param world: what a job needs of the emulator.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._runs: dict[Key, JobRun] = {}
+
+    def start(self, key: Key, resource: Key | None, needs: Mapping[str, int]) -> None:
+        """Set a job to work that is in the store as PENDING."""
+        run = self._runs[key] = JobRun(self._world, key, resource, needs)
+        run.task.add_done_callback(lambda _: self._runs.pop(key))
+
+    def stop(self, key: Key, text: str) -> None:
+        """Ask a job to end as CANCELLED; one that has ended is left alone."""
+        if run := self._runs.get(key):
+            run.stop(text)
+
+    async def stop_on(self, resource: Key, text: str) -> None:
+        """Cancel all jobs on a persistent resource and wait for their end."""
+        runs = [run for run in self._runs.values() if run.resource == resource]
+        await _stop(runs, text)
+
+    async def close(self) -> None:
+        """Cancel everything and wait until nothing runs any more."""
+        await _stop(list(self._runs.values()), messages.EMULATOR_STOPS)
+
+
+async def _stop(runs: list[JobRun], text: str) -> None:
+    for run in runs:
+        run.stop(text)
+    if runs:
+        await asyncio.wait({run.task for run in runs})

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC server: a table of RPCs over the published message types, no generated stubs.
+
+An RPC that is not in the table answers UNIMPLEMENTED.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import proto
+from google.cloud import aiplatform_v1, logging_v2
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+from google.protobuf.message import DecodeError, Message
+
+from .errors import ApiError, invalid
+from .services import Call
+
+if TYPE_CHECKING:
+    from .services.jobs import CustomJobs
+    from .services.logging import Logging
+    from .services.operations import Operations
+    from .services.persistent_resources import PersistentResources
+
+_log = logging.getLogger(__name__)
+_HOST = "127.0.0.1"
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared with another emulator
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    ("grpc.max_send_message_length", -1),
+)
+
+Handler = Callable[[Any, Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """One row of the table."""
+
+    handler: Handler
+    request_type: Any
+    reply_type: Any
+
+
+def rpc_table(
+    jobs: CustomJobs, resources: PersistentResources, operations: Operations, logs: Logging
+) -> dict[str, Rpc]:
+    """Everything that the emulator can do, by full method name."""
+    job, resource = (
+        "/google.cloud.aiplatform.v1.JobService",
+        "/google.cloud.aiplatform.v1.PersistentResourceService",
+    )
+    lro, types = "/google.longrunning.Operations", aiplatform_v1
+    operation, empty = operations_pb2.Operation, empty_pb2.Empty
+    return {
+        f"{job}/CreateCustomJob": Rpc(jobs.create, types.CreateCustomJobRequest, types.CustomJob),
+        f"{job}/GetCustomJob": Rpc(jobs.get, types.GetCustomJobRequest, types.CustomJob),
+        f"{job}/ListCustomJobs": Rpc(jobs.list, types.ListCustomJobsRequest, types.ListCustomJobsResponse),
+        f"{job}/CancelCustomJob": Rpc(jobs.cancel, types.CancelCustomJobRequest, empty),
+        f"{job}/DeleteCustomJob": Rpc(jobs.delete, types.DeleteCustomJobRequest, operation),
+        f"{resource}/CreatePersistentResource": Rpc(
+            resources.create, types.CreatePersistentResourceRequest, operation
+        ),
+        f"{resource}/GetPersistentResource": Rpc(
+            resources.get, types.GetPersistentResourceRequest, types.PersistentResource
+        ),
+        f"{resource}/ListPersistentResources": Rpc(
+            resources.list, types.ListPersistentResourcesRequest, types.ListPersistentResourcesResponse
+        ),
+        f"{resource}/UpdatePersistentResource": Rpc(
+            resources.update, types.UpdatePersistentResourceRequest, operation
+        ),
+        f"{resource}/RebootPersistentResource": Rpc(
+            resources.reboot, types.RebootPersistentResourceRequest, operation
+        ),
+        f"{resource}/DeletePersistentResource": Rpc(
+            resources.delete, types.DeletePersistentResourceRequest, operation
+        ),
+        f"{lro}/GetOperation": Rpc(operations.get, operations_pb2.GetOperationRequest, operation),
+        f"{lro}/WaitOperation": Rpc(operations.wait, operations_pb2.WaitOperationRequest, operation),
+        f"{lro}/ListOperations": Rpc(
+            operations.list, operations_pb2.ListOperationsRequest, operations_pb2.ListOperationsResponse
+        ),
+        f"{lro}/CancelOperation": Rpc(operations.cancel, operations_pb2.CancelOperationRequest, empty),
+        f"{lro}/DeleteOperation": Rpc(operations.delete, operations_pb2.DeleteOperationRequest, empty),
+        "/google.logging.v2.LoggingServiceV2/ListLogEntries": Rpc(
+            logs.list_entries,
+            logging_v2.types.ListLogEntriesRequest,
+            logging_v2.types.ListLogEntriesResponse,
+        ),
+    }
+
+
+class _Router(grpc.GenericRpcHandler):  # type: ignore[misc] # the stubs leave it untyped
+    """Finds the row of a call."""
+
+    def __init__(self, table: dict[str, Rpc]) -> None:
+        self._handlers = {
+            # Requests arrive as bytes, so that one which cannot be read gets our answer and not the library's.
+            name: grpc.unary_unary_rpc_method_handler(_answering(name, rpc))
+            for name, rpc in table.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(handler_call_details.method)
+
+
+def _answering(name: str, rpc: Rpc) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """Wrap a handler: bytes in, bytes out, every exception a status code."""
+
+    async def answer(data: bytes, context: Any) -> bytes:
+        try:
+            request = _parse(rpc.request_type, data)
+            metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+            reply = await rpc.handler(request, Call(metadata, context.time_remaining()))
+            return _serialize(reply, rpc.reply_type)
+        except ApiError as error:
+            await context.abort(error.code, error.text)
+        except Exception:
+            _log.exception("%s failed in the emulator", name)
+            await context.abort(grpc.StatusCode.INTERNAL, "Internal error encountered.")
+        raise AssertionError("abort always raises")
+
+    return answer
+
+
+def _parse(kind: Any, data: bytes) -> Any:
+    try:
+        return kind.deserialize(data) if issubclass(kind, proto.Message) else kind.FromString(data)
+    except DecodeError as error:
+        raise invalid("The request cannot be read: it is no valid protocol buffer.") from error
+
+
+def _serialize(reply: Any, kind: Any) -> bytes:
+    if not isinstance(reply, kind):
+        raise TypeError(f"{type(reply).__name__} is not a {kind.__name__}")
+    message: Message = kind.pb(reply) if isinstance(reply, proto.Message) else reply
+    return message.SerializeToString()
+
+
+async def start_server(table: dict[str, Rpc], port: int) -> tuple[grpc.aio.Server, int]:
+    """Start serving on the loopback interface.
+
+    :param port: 0 takes a free one.
+    :return: the server and its port.
+    :raises OSError: when the port is in use.
+    """
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((_Router(table),))
+    try:
+        bound = server.add_insecure_port(f"{_HOST}:{port}")
+    except RuntimeError as error:
+        raise OSError(f"port {port} is in use") from error
+    await server.start()
+    return server, bound

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JobService: custom jobs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import grpc
+from google.cloud.aiplatform_v1.types import (
+    CustomJob,
+    DeleteOperationMetadata,
+    JobState,
+    ListCustomJobsResponse,
+)
+from google.protobuf.empty_pb2 import Empty
+
+from airflow_vertex_persistent.emulator import filters, messages
+from airflow_vertex_persistent.emulator.cluster import NoSuchPoolError, TooManyReplicasError
+from airflow_vertex_persistent.emulator.errors import ApiError, invalid, not_found, refused
+from airflow_vertex_persistent.emulator.lifecycle import ENDED, ResourceState, job_created
+from airflow_vertex_persistent.emulator.machines import shape_of
+from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, Key, Location, parse_name, parse_parent
+from airflow_vertex_persistent.emulator.paging import page
+
+from .checks import check_job
+from .read_mask import masked
+
+if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1.types import (
+        CancelCustomJobRequest,
+        CreateCustomJobRequest,
+        CustomJobSpec,
+        DeleteCustomJobRequest,
+        GetCustomJobRequest,
+        ListCustomJobsRequest,
+        PersistentResource,
+    )
+    from google.longrunning.operations_pb2 import Operation
+
+    from airflow_vertex_persistent.emulator.job_run import World
+    from airflow_vertex_persistent.emulator.runs import JobRuns
+
+    from . import Call
+    from .operations import Operations
+
+_USABLE = {ResourceState.RUNNING, ResourceState.UPDATING}
+
+
+class CustomJobs:
+    """Create, get, list, cancel and delete custom jobs.
+
+    :param world: store, machines and settings.
+    :param runs: the jobs at work.
+    :param operations: long-running operations.
+    """
+
+    def __init__(self, world: World, runs: JobRuns, operations: Operations) -> None:
+        self._world = world
+        self._jobs = world.store.jobs
+        self._runs = runs
+        self._operations = operations
+        self._last_id = 0
+
+    async def create(self, request: CreateCustomJobRequest, _: Call) -> CustomJob:
+        """Create a job and start it."""
+        location = parse_parent(request.parent)
+        check_job(request.custom_job)
+        resource, needs = self._place(location, request.custom_job)
+        key = Key(location, self._next_id())
+        job = job_created(request.custom_job, key.name(CUSTOM_JOBS), self._world.clock())
+        self._jobs.put(key, job)
+        self._runs.start(key, resource, needs)
+        return job
+
+    def _next_id(self) -> str:
+        # Nineteen digits like the service's, and growing, so that the newest job has the largest id.
+        self._last_id = max(self._last_id + 1, time.time_ns())
+        return str(self._last_id)
+
+    def _place(self, location: Location, job: CustomJob) -> tuple[Key | None, dict[str, int]]:
+        """Find the pools of a persistent resource that a job is for."""
+        spec, field = job.job_spec, "custom_job.job_spec"
+        if not spec.persistent_resource_id:
+            return None, {}
+        key = Key(location, spec.persistent_resource_id)
+        resource = self._world.store.resources.get(key)
+        if resource is None:
+            raise not_found(messages.RESOURCE_MISSING)
+        if resource.state not in _USABLE:
+            raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING.')
+        _check_agreement(job, resource)
+        wanted = [
+            (shape_of(pool.machine_spec, pool.disk_spec), pool.replica_count) if pool.replica_count else None
+            for pool in spec.worker_pool_specs
+        ]
+        cluster = self._world.pools.cluster
+        try:
+            needs = cluster.place(key, wanted)
+        except NoSuchPoolError as error:
+            raise invalid(
+                f"{field}.worker_pool_specs[{error.index}]: machine_spec and disk_spec match no resource pool "
+                f'of PersistentResource "{key.id}".'
+            ) from error
+        except TooManyReplicasError as error:
+            raise invalid(
+                f"{field}.worker_pool_specs: {error.wanted} replicas are more than resource pool "
+                f'"{error.pool_id}" of PersistentResource "{key.id}" can have ({error.maximum}).'
+            ) from error
+        if self._world.settings.busy_policy == "reject" and not cluster.fits(key, needs):
+            raise ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, messages.resource_busy(key.id))
+        return key, needs
+
+    def _find(self, name: str) -> tuple[Key, CustomJob]:
+        key = parse_name(name, CUSTOM_JOBS)
+        job = self._jobs.get(key)
+        if job is None:
+            raise not_found(messages.JOB_MISSING)
+        return key, job
+
+    async def get(self, request: GetCustomJobRequest, _: Call) -> CustomJob:
+        """Get one job."""
+        return self._find(request.name)[1]
+
+    async def list(self, request: ListCustomJobsRequest, call: Call) -> ListCustomJobsResponse:
+        """List jobs, newest first."""
+        location = call.parent(request.parent)
+        try:
+            test = filters.parse(request.filter, _meaning)
+        except filters.FilterError as error:
+            raise invalid(f"Invalid filter {request.filter!r}: {error}.") from error
+        rows = [(key, job) for key, job in self._jobs.newest_first(location) if test(job)]
+        chosen, token = page(
+            rows,
+            lambda row: int(row[0].id),
+            descending=True,
+            size=request.page_size,
+            token=request.page_token,
+            question=f"{location} {request.filter}",
+        )
+        jobs = masked([job for _, job in chosen], CustomJob, request.read_mask)
+        return ListCustomJobsResponse(custom_jobs=jobs, next_page_token=token)
+
+    async def cancel(self, request: CancelCustomJobRequest, _: Call) -> Empty:
+        """Ask a job to end; it is CANCELLING until all its processes are gone."""
+        key, job = self._find(request.name)
+        if job.state in ENDED and self._world.settings.cancel_finished == "refuse":
+            raise refused(f"The CustomJob is {job.state.name} and cannot be cancelled.")
+        if job.state not in ENDED:
+            self._runs.stop(key, messages.CANCELED_BY_USER)
+        return Empty()
+
+    async def delete(self, request: DeleteCustomJobRequest, _: Call) -> Operation:
+        """Delete a job that has ended."""
+        key, job = self._find(request.name)
+        if job.state not in ENDED:
+            raise refused(
+                f"The CustomJob is {job.state.name}: cancel it and wait for its end before deleting it."
+            )
+        self._jobs.remove(key)
+        operation = self._operations.start(key.location, DeleteOperationMetadata)
+        return self._operations.finish(operation, Empty())
+
+
+def _check_agreement(job: CustomJob, resource: PersistentResource) -> None:
+    """Check that a job has the network, key and kind of account of its persistent resource."""
+    spec: CustomJobSpec = job.job_spec
+    account = resource.resource_runtime_spec.service_account_spec
+    for what, ours, theirs in (
+        ("network", spec.network, resource.network),
+        ("kms_key_name", job.encryption_spec.kms_key_name, resource.encryption_spec.kms_key_name),
+    ):
+        if ours != theirs:
+            raise invalid(f"The job's {what} {ours!r} is not that of its persistent resource, {theirs!r}.")
+    if account.enable_custom_service_account:
+        wanted = account.service_account
+        if not spec.service_account or (wanted and spec.service_account != wanted):
+            raise invalid(
+                "custom_job.job_spec.service_account: the persistent resource enforces a custom service account"
+                + (f", {wanted}." if wanted else "; set it on the job.")
+            )
+
+
+def _meaning(comparison: filters.Comparison) -> filters.Test:
+    """Give the fields that ListCustomJobs documents their meaning."""
+    field, operator, value = comparison.field, comparison.operator, comparison.value
+    if field == "display_name":
+        return filters.text_test(comparison, lambda job: str(job.display_name))
+    if field == "state":
+        if operator not in {"=", "!="} or value not in JobState.__members__:
+            raise filters.FilterError(f"state{operator}{value!r} is not a comparison with a JobState")
+        return filters.text_test(comparison, lambda job: str(job.state.name))
+    if field == "create_time":
+        return filters.time_test(comparison, lambda job: _plain(job.create_time))
+    if field.startswith("labels.") and len(field) > len("labels."):
+        label = field.removeprefix("labels.")
+        return filters.text_test(comparison, lambda job: job.labels.get(label))
+    raise filters.FilterError(f"field {field!r} is not one of display_name, state, create_time, labels.KEY")
+
+
+def _plain(time_: datetime) -> datetime:
+    return time_.astimezone(UTC)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting the emulator together: server, services, machines, executor, storage, watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import process_tree
+from .executors.process import ProcessExecutor
+from .job_run import World
+from .logs import LogBook, utc_now
+from .machine_pools import MachinePools
+from .runs import JobRuns
+from .server import rpc_table, start_server
+from .services.jobs import CustomJobs
+from .services.logging import Logging
+from .services.operations import Operations
+from .services.persistent_resources import PersistentResources
+from .settings import EmulatorSettings
+from .storage import HOST, Storage
+from .store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+_log = logging.getLogger(__package__)
+_WATCHDOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to serve, and where.
+
+    :param data_dir: gets ``storage``, ``logs``, ``home`` and ``emulator.log``.
+    :param images: image URI -> folder with a Dockerfile.
+    :param buckets: created at the start.
+    :param port: of the Vertex AI services; 0 takes a free one.
+    :param storage_port: of Cloud Storage; 0 takes a free one.
+    """
+
+    data_dir: Path
+    images: Mapping[str, Path] = field(default_factory=dict)
+    buckets: tuple[str, ...] = ()
+    port: int = 0
+    storage_port: int = 0
+    settings: EmulatorSettings = field(default_factory=EmulatorSettings)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a running emulator answers.
+
+    :param vertex: ``host:port`` of the gRPC services.
+    :param storage: URL of Cloud Storage.
+    """
+
+    vertex: str
+    storage: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that send clients here."""
+        return {"VERTEX_AI_EMULATOR_HOST": self.vertex, "STORAGE_EMULATOR_HOST": self.storage}
+
+
+@contextlib.asynccontextmanager
+async def serving(options: Options) -> AsyncIterator[Addresses]:
+    """Serve until the block ends; then end all jobs and leave nothing running.
+
+    :raises OSError: when a port is in use or the data folder cannot be written.
+    :raises StorageError: when the storage emulator does not start.
+    """
+    options.data_dir.mkdir(parents=True, exist_ok=True)
+    home = options.data_dir / "home"
+    home.mkdir(exist_ok=True)
+    marker = uuid.uuid4().hex
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(options.data_dir))
+        stack.enter_context(_own_log(options.data_dir / "emulator.log"))
+        stack.enter_context(_watchdog(marker))
+        storage = Storage(options.data_dir, _free_port(options.storage_port), marker)
+        stack.callback(storage.stop)
+        await asyncio.to_thread(storage.wait_until_ready)
+        await asyncio.to_thread(storage.create_buckets, options.buckets)
+        executor = ProcessExecutor(
+            options.images,
+            storage=storage.folder,
+            home=home,
+            variables={"STORAGE_EMULATOR_HOST": storage.address},
+            marker=marker,
+            grace=options.settings.stop_grace_seconds,
+        )
+        async with _services(options, executor, storage) as port:
+            yield Addresses(f"{HOST}:{port}", storage.address)
+
+
+@contextlib.asynccontextmanager
+async def _services(options: Options, executor: ProcessExecutor, storage: Storage) -> AsyncIterator[int]:
+    """Serve the RPCs; in the end, refuse new calls first and then stop what runs."""
+    settings, store = options.settings, Store()
+    pools = MachinePools(settings)
+    logs = LogBook(options.data_dir / "logs", utc_now)
+
+    async def adopt_files(since: datetime) -> None:
+        await asyncio.to_thread(storage.adopt_files, since)
+
+    world = World(
+        store=store,
+        pools=pools,
+        executor=executor,
+        logs=logs,
+        settings=settings,
+        clock=utc_now,
+        adopt_files=adopt_files,
+    )
+    runs = JobRuns(world)
+    operations = Operations(store.operations, utc_now)
+    resources = PersistentResources(world, runs, operations)
+    table = rpc_table(CustomJobs(world, runs, operations), resources, operations, Logging(logs, store))
+    server, port = await start_server(table, options.port)
+    try:
+        yield port
+    finally:
+        await server.stop(grace=None)
+        await runs.close()
+        await resources.close()
+        pools.close()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second emulator out of a data folder: the two would overwrite each other's objects.
+
+    :raises OSError: when another emulator uses it.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OSError(f"data folder {folder} is used by another emulator") from error
+        yield
+
+
+@contextlib.contextmanager
+def _own_log(path: Path) -> Iterator[None]:
+    """Keep what goes wrong in the emulator itself in a file of its own."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _watchdog(marker: str) -> Iterator[None]:
+    """Have a second process that ends everything of ours should this one be killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", process_tree.__file__, marker],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ.get("PATH", "")},
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        try:
+            process.communicate(process_tree.FAREWELL, timeout=_WATCHDOG_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port(port: int) -> int:
+    """Check that a port is free, or find one for 0: the storage emulator cannot do either.
+
+    :raises OSError: when the port is in use.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise OSError(f"port {port} is in use") from error
+        return int(probe.getsockname()[1])

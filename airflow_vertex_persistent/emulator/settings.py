@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emulator decides where Vertex AI's documentation says nothing, and how fast its world turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STOCKOUT = (
+    "Resources are insufficient in region: {region}. Try a different region or use a different accelerator."
+)
+QUOTA_EXCEEDED = "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion"
+
+
+def _setting(default: Any, text: str, *choices: str) -> Any:
+    """Declare a setting; its text is the command line's help and the documentation's table."""
+    return field(default=default, metadata={"text": text, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatorSettings:
+    """How the emulated service behaves. Times are seconds, short by default so that tests are quick.
+
+    ``EmulatorSettings(provisioning_seconds=3)``, or ``vertex-emulator start --provisioning-seconds 3``.
+
+    :raises ValueError: for a negative number or an unknown choice.
+    """
+
+    provisioning_seconds: float = _setting(0.2, "an on-demand job waits this long for its machines (PENDING)")
+    warm_start_seconds: float = _setting(
+        0.05, "a job on free machines of a persistent resource waits this long"
+    )
+    resource_provisioning_seconds: float = _setting(
+        0.2, "a new persistent resource is PROVISIONING this long"
+    )
+    resource_teardown_seconds: float = _setting(0.2, "a deleted persistent resource is STOPPING this long")
+    resource_reboot_seconds: float = _setting(0.2, "a reboot takes this long (REBOOTING)")
+    resource_update_seconds: float = _setting(0.1, "a change of replica counts takes this long (UPDATING)")
+    name_blocked_seconds: float = _setting(
+        0.0, "the id of a persistent resource stays taken this long after it is gone"
+    )
+    scale_up_seconds: float = _setting(0.1, "an autoscaled pool needs this long to add machines")
+    scale_down_seconds: float = _setting(1.0, "an autoscaled pool gives idle machines back after this long")
+    busy_policy: Literal["queue", "fail", "reject"] = _setting(
+        "queue",
+        "a job that fits its persistent resource but finds it busy: queue = PENDING until machines are free, "
+        "fail = FAILED with RESOURCE_EXHAUSTED, reject = the create call is refused",
+        "queue",
+        "fail",
+        "reject",
+    )
+    max_retries: int = _setting(3, "a job whose replica dies of SIGABRT or SIGSEGV is run again this often")
+    retry_delay_seconds: float = _setting(0.05, "pause before a job is run again")
+    stop_grace_seconds: float = _setting(2.0, "replicas get this long between SIGTERM and SIGKILL")
+    timeout_state: Literal["cancelled", "failed"] = _setting(
+        "cancelled", "how a job ends that ran longer than its scheduling.timeout", "cancelled", "failed"
+    )
+    cancel_finished: Literal["ignore", "refuse"] = _setting(
+        "ignore",
+        "cancelling a finished job: ignore = no effect, refuse = FAILED_PRECONDITION",
+        "ignore",
+        "refuse",
+    )
+    error_delay_seconds: float = _setting(0.0, "error of a failed job is filled this long after its state")
+    full_create_response: bool = _setting(
+        False, "create operations of persistent resources answer the whole resource, not just its name"
+    )
+    allow_plain_update: bool = _setting(
+        False, "persistent resources without Ray accept new replica counts (the real service refuses)"
+    )
+    list_hides_provisioning: bool = _setting(
+        False, "ListPersistentResources leaves out resources that are PROVISIONING"
+    )
+    resource_errors: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "text": "creating a persistent resource with this id ends in ERROR with this text "
+            "({region} is filled in)"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what would only show later as a strange emulator."""
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, int | float) and value < 0:
+                raise ValueError(f"{setting.name}={value!r}: use 0 or more")
+            choices = setting.metadata.get("choices")
+            if choices and value not in choices:
+                raise ValueError(f"{setting.name}={value!r}: use one of {', '.join(choices)}")
