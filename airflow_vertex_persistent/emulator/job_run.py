@@ -55,7 +55,7 @@ class World:
 class Outcome:
     """How a job ended."""
 
-    state: JobState
+    state: int
     error: Status | None = None
 
 
@@ -85,11 +85,13 @@ class JobRun:
         self._needs = needs or {}
         self._stop = asyncio.Event()
         self._stop_text = ""
+        self._created = world.clock()
         self._running: dict[Task, Running] = {}
         self.task = asyncio.create_task(self._supervise(), name=f"job {key.id}")
 
     @property
     def _job(self) -> CustomJob:
+        """The job as the store has it now."""
         job = self._world.store.jobs.get(self._key)
         if job is None:
             raise RuntimeError(f"active job {self._key.id} left the store")
@@ -147,8 +149,9 @@ class JobRun:
 
     @property
     def _timeout(self) -> float:
-        timeout = self._spec.scheduling.timeout
-        return timeout.total_seconds() if timeout else _DEFAULT_TIMEOUT
+        """Seconds that the job may run."""
+        timeout = CustomJobSpec.pb(self._spec).scheduling.timeout
+        return timeout.seconds + timeout.nanos / 1e9 or _DEFAULT_TIMEOUT
 
     async def _work(self) -> None:
         self._say("Waiting for job to be provisioned.")
@@ -251,7 +254,7 @@ class JobRun:
             await asyncio.gather(*(running.end() for running in self._running.values()))
             # Only now: when this is interrupted by a cancel, the next clean-up has to do it all again.
             self._running.clear()
-            await self._world.adopt_files(self._job.create_time)
+            await self._world.adopt_files(self._created)
             self._say("Finished tearing down training program.")
 
     async def _finish(self, outcome: Outcome) -> None:
@@ -268,7 +271,7 @@ class JobRun:
         if (job := self._world.store.jobs.get(self._key)) is not None:
             self._world.store.jobs.put(self._key, job_explained(job, outcome.error, self._world.clock()))
 
-    def _move(self, state: JobState, error: Status | None = None) -> None:
+    def _move(self, state: int, error: Status | None = None) -> None:
         self._world.store.jobs.put(self._key, job_moved(self._job, state, self._world.clock(), error))
 
     def _say(self, text: str) -> None:

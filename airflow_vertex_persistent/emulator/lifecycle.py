@@ -63,40 +63,43 @@ def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
     :param name: its full resource name.
     """
     accepted = CustomJob(job)
+    raw = CustomJob.pb(accepted)
     for field in _JOB_OUTPUT:
-        CustomJob.pb(accepted).ClearField(field)
-    accepted.name = name
-    accepted.state = JobState.JOB_STATE_PENDING
-    accepted.create_time = now
-    accepted.update_time = now
+        raw.ClearField(field)
+    raw.name = name
+    raw.state = JobState.JOB_STATE_PENDING
+    raw.create_time.FromDatetime(now)
+    raw.update_time.FromDatetime(now)
     return accepted
 
 
-def job_moved(job: CustomJob, state: JobState, now: datetime, error: Status | None = None) -> CustomJob:
+def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = None) -> CustomJob:
     """Move a job to its next state.
 
     :param error: kept only where the service has one: FAILED and CANCELLED.
     :raises IllegalMoveError: when the state cannot follow.
     """
     if state not in _JOB_MOVES.get(job.state, ()):
-        raise IllegalMoveError(f"{job.name}: {job.state.name} -> {state.name}")
+        raise IllegalMoveError(f"{job.name}: {job.state.name} -> {JobState(state).name}")
     moved = CustomJob(job)
-    moved.state = state
-    moved.update_time = now
+    raw = CustomJob.pb(moved)
+    raw.state = state
+    raw.update_time.FromDatetime(now)
     if state == JobState.JOB_STATE_RUNNING:
-        moved.start_time = now
+        raw.start_time.FromDatetime(now)
     if state in ENDED:
-        moved.end_time = now
+        raw.end_time.FromDatetime(now)
     if error is not None and state in {JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}:
-        moved.error = error
+        raw.error.CopyFrom(error)
     return moved
 
 
 def job_explained(job: CustomJob, error: Status, now: datetime) -> CustomJob:
     """Fill the error of a failed job some time after its state, as the service does."""
     explained = CustomJob(job)
-    explained.error = error
-    explained.update_time = now
+    raw = CustomJob.pb(explained)
+    raw.error.CopyFrom(error)
+    raw.update_time.FromDatetime(now)
     return explained
 
 
@@ -120,35 +123,39 @@ def resource_created(resource: PersistentResource, name: str, now: datetime) -> 
     :param name: its full resource name.
     """
     accepted = PersistentResource(resource)
+    raw = PersistentResource.pb(accepted)
     for field in ("start_time", "resource_runtime"):
-        PersistentResource.pb(accepted).ClearField(field)
-    accepted.name = name
-    accepted.display_name = resource.display_name or name.rpartition("/")[2]
-    accepted.state = ResourceState.PROVISIONING
-    accepted.create_time = now
-    accepted.update_time = now
-    accepted.error = {}  # recorded answers of the service have an empty one even when all is well
-    for pool in accepted.resource_pools:
+        raw.ClearField(field)
+    raw.name = name
+    raw.display_name = resource.display_name or name.rpartition("/")[2]
+    raw.state = ResourceState.PROVISIONING
+    raw.create_time.FromDatetime(now)
+    raw.update_time.FromDatetime(now)
+    raw.error.Clear()
+    raw.error.SetInParent()  # recorded answers of the service have an empty one even when all is well
+    for pool in raw.resource_pools:
         pool.used_replica_count = 0
     return accepted
 
 
 def resource_moved(
-    resource: PersistentResource, state: ResourceState, now: datetime, error: Status | None = None
+    resource: PersistentResource, state: int, now: datetime, error: Status | None = None
 ) -> PersistentResource:
     """Move a persistent resource to its next state; a cured one forgets its error.
 
     :raises IllegalMoveError: when the state cannot follow.
     """
     if state not in _RESOURCE_MOVES.get(resource.state, ()):
-        raise IllegalMoveError(f"{resource.name}: {resource.state.name} -> {state.name}")
+        raise IllegalMoveError(f"{resource.name}: {resource.state.name} -> {ResourceState(state).name}")
     moved = PersistentResource(resource)
-    moved.state = state
-    moved.update_time = now
+    raw = PersistentResource.pb(moved)
+    raw.state = state
+    raw.update_time.FromDatetime(now)
     if state == ResourceState.RUNNING:
-        moved.error = {}
-        if not resource.start_time:
-            moved.start_time = now
+        raw.error.Clear()
+        raw.error.SetInParent()
+        if not raw.HasField("start_time"):
+            raw.start_time.FromDatetime(now)
     if error is not None:
-        moved.error = error
+        raw.error.CopyFrom(error)
     return moved

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
+from google.protobuf.json_format import MessageToDict
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out 
 _LAST_WORDS = {"Job completed successfully.", "Job failed.", "Job cancelled."}
 _SERVICE = "service"
 _PAGE = 1000
+_WIDE = 160
 _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
 
 
@@ -43,7 +46,7 @@ def show_jobs(host: str) -> None:
     :raises OSError: when no emulator answers.
     """
     from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
-    from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
+    from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
 
     with grpc.insecure_channel(host) as channel:
         client = JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
@@ -57,7 +60,8 @@ def show_jobs(host: str) -> None:
             raise _unreachable(host) from error
         except GoogleAPICallError as error:
             raise OSError(f"{host} answers, but not as a Vertex AI emulator: {error.message}") from error
-    console = Console()
+    # Without a terminal there is no width to fit in, and nothing should be cut off.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     if jobs:
         console.print(_jobs_table(jobs, datetime.now(UTC)))
     else:
@@ -65,22 +69,28 @@ def show_jobs(host: str) -> None:
 
 
 def _jobs_table(jobs: list[CustomJob], now: datetime) -> Table:
-    table = Table("job", "display name", "state", "where", "queued", "ran")
+    names = ("job", "display name", "state", "where", "queued", "ran")
+    table = Table(*(Column(name, no_wrap=name in {"job", "state", "queued", "ran"}) for name in names))
     for job in jobs:
         state = job.state.name.removeprefix("JOB_STATE_")
-        started, ended = job.start_time or job.end_time or now, job.end_time or now
+        created, started, ended = _time(job.create_time), _time(job.start_time), _time(job.end_time)
         table.add_row(
             job.name.rpartition("/")[2],
             Text(job.display_name),
             Text(state, style=_COLOURS.get(state, "")),
-            Text(f"{job.name.split('/')[3]} {job.job_spec.persistent_resource_id or 'on demand'}"),
-            _duration((started - job.create_time).total_seconds()),
-            _duration((ended - job.start_time).total_seconds()) if job.start_time else "",
+            Text(f"{job.job_spec.persistent_resource_id or 'on demand'}, {job.name.split('/')[3]}"),
+            _duration(created or now, started or ended or now),
+            _duration(started, ended or now) if started else "",
         )
     return table
 
 
-def _duration(seconds: float) -> str:
+def _time(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _duration(begin: datetime, end: datetime) -> str:
+    seconds = (end - begin).total_seconds()
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     return str(timedelta(seconds=round(seconds)))
@@ -142,7 +152,8 @@ def _followed(channel: grpc.Channel, job_id: str) -> Iterator[LogEntry]:
         if not seen or any(_task(entry) == _SERVICE and _message(entry) in _LAST_WORDS for entry in fresh):
             return
         if fresh:
-            since = fresh[-1].timestamp - _OVERLAP
+            last = _time(fresh[-1].timestamp)
+            since = last and last - _OVERLAP
         time.sleep(_FOLLOW_SECONDS)
 
 
@@ -151,14 +162,19 @@ def _task(entry: LogEntry) -> str:
 
 
 def _message(entry: LogEntry) -> str:
-    return str(entry.json_payload.get("message", ""))
+    return str(_payload(entry).get("message", ""))
+
+
+def _payload(entry: LogEntry) -> dict[str, Any]:
+    return MessageToDict(type(entry).pb(entry).json_payload)
 
 
 def _line(entry: LogEntry) -> Text:
-    payload: dict[str, Any] = dict(entry.json_payload)
+    payload = _payload(entry)
     level = payload.pop("levelname", "INFO")
     message = str(payload.pop("message", ""))
-    clock = entry.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    when = _time(entry.timestamp)
+    clock = when.astimezone().strftime("%H:%M:%S.%f")[:-3] if when else ""
     line = Text.assemble((f"{clock} ", "dim"), (f"{_task(entry):<13} ", "cyan"))
     if level != "INFO":
         line.append(f"{level} ", style="bold")

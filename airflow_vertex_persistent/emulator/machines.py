@@ -54,7 +54,7 @@ class Shape(NamedTuple):
     disk_gb: int
 
 
-def _label(kind: AcceleratorType) -> str:
+def _label(kind: int) -> str:
     return getattr(kind, "name", f"accelerator type {int(kind)}")  # unknown numbers have no name
 
 
@@ -84,7 +84,7 @@ def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
         problems.check(
             (kind, count) == (gpu, fixed),
             field,
-            f'Machine type "{name}" has exactly {fixed} {gpu.name}, not {count} {_label(kind)}.',
+            f'Machine type "{name}" has exactly {fixed} {_label(gpu)}, not {count} {_label(kind)}.',
         )
     elif _N1.fullmatch(name):
         allowed = _N1_GPUS.get(kind, ())

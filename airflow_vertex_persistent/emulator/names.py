@@ -74,10 +74,11 @@ def parse_parent(text: str, *, everywhere: bool = False) -> Location:
     :param everywhere: let ``-`` stand for all projects or regions.
     :raises ApiError: INVALID_ARGUMENT when it is no such name.
     """
-    parts = text.split("/")
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] != "locations":
-        raise invalid(f"Invalid resource name: {text!r}. Expected projects/PROJECT/locations/REGION.")
-    project, region = parts[1], parts[3]
+    match text.split("/"):
+        case ["projects", project, "locations", region]:
+            pass
+        case _:
+            raise invalid(f"Invalid resource name: {text!r}. Expected projects/PROJECT/locations/REGION.")
     if everywhere and project == region == _EVERYWHERE:
         return Location(None, None)
     if not _REGION.fullmatch(region):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from . import messages
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .names import Key
+
+_log = logging.getLogger(__name__)
 
 
 class JobRuns:
@@ -28,7 +31,13 @@ class JobRuns:
     def start(self, key: Key, resource: Key | None, needs: Mapping[str, int]) -> None:
         """Set a job to work that is in the store as PENDING."""
         run = self._runs[key] = JobRun(self._world, key, resource, needs)
-        run.task.add_done_callback(lambda _: self._runs.pop(key))
+
+        def done(task: asyncio.Task[None]) -> None:
+            del self._runs[key]
+            if error := task.exception():
+                _log.error("job %s was left as it is by an error of the emulator", key.id, exc_info=error)
+
+        run.task.add_done_callback(done)
 
     def stop(self, key: Key, text: str) -> None:
         """Ask a job to end as CANCELLED; one that has ended is left alone."""

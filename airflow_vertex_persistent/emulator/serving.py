@@ -169,7 +169,7 @@ def _own_log(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _watchdog(marker: str) -> Iterator[None]:
     """Have a second process that ends everything of ours should this one be killed."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own file
         [sys.executable, "-I", process_tree.__file__, marker],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -51,7 +51,7 @@ class Storage:
         environment = os.environ | {"STORAGE_DIR": _FOLDER, MARKER: f"{marker}:storage"}
         command = ["-m", "gcp_storage_emulator", "--data-dir", str(data_dir), "start", "--quiet"]
         self._log = (data_dir / "storage.log").open("ab")
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - a fixed command
             [sys.executable, *command, "--host", HOST, "--port", str(port)],
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -166,7 +166,7 @@ class Operations:
 
     async def cancel(self, request: CancelOperationRequest, _: Call) -> Empty:
         """End an operation as cancelled. What it started goes on: cancelling is best effort."""
-        _, operation = self._find(request.name)
+        operation = self._find(request.name)[1]
         self.finish(operation, Status(code=code_pb2.CANCELLED, message="The operation was cancelled."))
         return Empty()
 

@@ -229,7 +229,7 @@ class PersistentResources:
             raise not_found(messages.RESOURCE_MISSING)
         return key, resource
 
-    def _move(self, key: Key, state: ResourceState, error: Status | None = None) -> PersistentResource:
+    def _move(self, key: Key, state: int, error: Status | None = None) -> PersistentResource:
         resource = self._resources.get(key)
         if resource is None:
             raise RuntimeError(f"persistent resource {key.id} left the store")
