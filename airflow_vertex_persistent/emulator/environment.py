@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.aiplatform_v1.types import CustomJobSpec
+from google.protobuf.json_format import MessageToDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +102,7 @@ def tf_config(spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task, jo
 
 
 def _as_dict(spec: CustomJobSpec) -> Any:
-    return json.loads(CustomJobSpec.to_json(spec, including_default_value_fields=False, indent=None))
+    return MessageToDict(CustomJobSpec.pb(spec))
 
 
 def vertex_variables(

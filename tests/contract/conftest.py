@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running emulator, and the real Google clients that talk to it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
+from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
+from google.cloud.aiplatform_v1.services.persistent_resource_service import PersistentResourceServiceClient
+from google.cloud.aiplatform_v1.services.persistent_resource_service.transports.grpc import (
+    PersistentResourceServiceGrpcTransport,
+)
+from google.cloud.aiplatform_v1.types import JobState, PersistentResource
+
+from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from google.cloud.aiplatform_v1.types import CustomJob
+
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/emulator-test:1"
+BUCKET = "emulator-bucket"
+PARENT = "projects/demo-project/locations/europe-west4"
+MACHINE = "n1-standard-4"
+DEADLINE = 30.0
+
+_ENDED = {JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}
+_DOCKERFILE = """\
+FROM python:3.11-slim
+ENV FROM_IMAGE=yes
+WORKDIR /app
+COPY . .
+ENTRYPOINT ["python", "/app/task.py"]
+CMD ["from-cmd"]
+"""
+_TASK = """\
+import sys
+print("arguments:", *sys.argv[1:])
+"""
+
+
+class Cloud:
+    """The real clients of one emulator, and what tests do with them again and again."""
+
+    IMAGE = IMAGE
+    BUCKET = BUCKET
+    PARENT = PARENT
+
+    def __init__(self, emulator: VertexEmulator, channel: grpc.Channel) -> None:
+        self.emulator = emulator
+        self.channel = channel
+        self.jobs = JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
+        self.resources = PersistentResourceServiceClient(
+            transport=PersistentResourceServiceGrpcTransport(channel=channel)
+        )
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any], what: str = "the condition") -> Any:
+        """Wait until a condition holds, and give back what it answered."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            if answer := condition():
+                return answer
+            time.sleep(0.02)
+        pytest.fail(f"{what} did not come true in {DEADLINE:g} s")
+
+    @staticmethod
+    def pool(code: str | None = None, **fields: Any) -> dict[str, Any]:
+        """One worker pool that runs a piece of Python; other fields replace the usual ones."""
+        container = fields.pop("container_spec", {"image_uri": IMAGE})
+        if code is not None:
+            container |= {"command": ["python", "-c", code]}
+        return {
+            "machine_spec": {"machine_type": MACHINE},
+            "replica_count": 1,
+            "container_spec": container,
+            **fields,
+        }
+
+    @staticmethod
+    def job(
+        *pools: dict[str, Any], display_name: str = "job", labels: Any = None, **spec: Any
+    ) -> dict[str, Any]:
+        """A custom job of some worker pools; other fields go into its job_spec."""
+        return {
+            "display_name": display_name,
+            "labels": labels or {},
+            "job_spec": {"worker_pool_specs": list(pools), **spec},
+        }
+
+    def create(self, job: dict[str, Any], parent: str = PARENT) -> CustomJob:
+        """Create a job."""
+        return self.jobs.create_custom_job(parent=parent, custom_job=job)
+
+    def get(self, job: CustomJob) -> CustomJob:
+        """Get a job as it is now."""
+        return self.jobs.get_custom_job(name=job.name)
+
+    def in_state(self, job: CustomJob, *states: int) -> CustomJob:
+        """Wait until a job is in one of some states."""
+        found: CustomJob = self.wait_for(
+            lambda: now if (now := self.get(job)).state in states else None, f"{job.name} in {states}"
+        )
+        return found
+
+    def running(self, job: CustomJob) -> CustomJob:
+        """Wait until a job runs."""
+        return self.in_state(job, JobState.JOB_STATE_RUNNING)
+
+    def ended(self, job: CustomJob) -> CustomJob:
+        """Wait until a job has ended."""
+        return self.in_state(job, *_ENDED)
+
+    def run(self, *pools: dict[str, Any], **spec: Any) -> CustomJob:
+        """Create a job and wait until it has ended."""
+        return self.ended(self.create(self.job(*pools, **spec)))
+
+    def stop(self, job: CustomJob) -> CustomJob:
+        """Cancel a job and wait for its end."""
+        self.jobs.cancel_custom_job(name=job.name)
+        return self.ended(job)
+
+    def log(self, job: CustomJob, task: str = "workerpool0-0") -> list[str]:
+        """The lines that a replica printed, without their times."""
+        path = self.emulator.data_dir / "logs" / job.name.rpartition("/")[2] / f"{task}.log"
+        if not path.exists():
+            return []
+        return [line.partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def resource(self, resource_id: str, *pools: dict[str, Any], **fields: Any) -> PersistentResource:
+        """Create a persistent resource and wait until it has left PROVISIONING."""
+        name = f"{PARENT}/persistentResources/{resource_id}"
+        pools = pools or ({"machine_spec": {"machine_type": MACHINE}, "replica_count": 1},)
+        self.resources.create_persistent_resource(
+            parent=PARENT,
+            persistent_resource={"resource_pools": list(pools), **fields},
+            persistent_resource_id=resource_id,
+        )
+        return self.resource_in_state(name, PersistentResource.State.RUNNING, PersistentResource.State.ERROR)
+
+    def resource_in_state(self, name: str, *states: int) -> PersistentResource:
+        """Wait until a persistent resource is in one of some states."""
+        found: PersistentResource = self.wait_for(
+            lambda: (
+                now if (now := self.resources.get_persistent_resource(name=name)).state in states else None
+            ),
+            f"{name} in {states}",
+        )
+        return found
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that stands for an image."""
+    folder = tmp_path_factory.mktemp("image")
+    (folder / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
+    (folder / "task.py").write_text(_TASK, encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
+    with grpc.insecure_channel(emulator.address) as channel:
+        yield Cloud(emulator, channel)
+
+
+@pytest.fixture(scope="module")
+def emulator(image_folder: Path) -> Iterator[VertexEmulator]:
+    """An emulator with default settings, one per module."""
+    with VertexEmulator(images={IMAGE: image_folder}, buckets=[BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
+    """The real clients of the module's emulator."""
+    with _cloud(emulator) as clients:
+        yield clients
+
+
+@pytest.fixture
+def cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
+    """Start an emulator with other settings, e.g. ``cloud_with(busy_policy="fail")``."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> Cloud:
+            emulator = stack.enter_context(
+                VertexEmulator(
+                    images={IMAGE: image_folder}, buckets=[BUCKET], settings=EmulatorSettings(**settings)
+                )
+            )
+            return stack.enter_context(_cloud(emulator))
+
+        yield start
