@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -205,7 +204,7 @@ class TrainingOperator(VertexOperator):
             snapshot = job_snapshot(hook.create_custom_job(project_id, self.region, request))
         self._running_job = ResourceName.parse(snapshot["job"])
         self.log.info("Created %s", snapshot["job"])
-        self._persist_links(context, replace(self._running_job, project=project_id))
+        self._persist_links(context, self._running_job)
         if not self.wait_for_completion:
             return training_result(snapshot)
         trigger = TrainingJobTrigger(job=snapshot["job"], cancel_on_kill=self.cancel_on_kill, **watch)
