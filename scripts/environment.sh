@@ -47,6 +47,6 @@ install_into() {
     if have_uv; then
         uv pip install --quiet --python "$folder/bin/python" "$@"
     else
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        "$folder/bin/python" -m pip install -qq --disable-pip-version-check "$@"
     fi
 }
