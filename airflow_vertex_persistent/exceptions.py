@@ -93,6 +93,7 @@ class CallProblem(Enum):
 
 _CALL_PROBLEMS = {
     "ABORTED": CallProblem.TRANSIENT,
+    "CANCELLED": CallProblem.TRANSIENT,  # a server or proxy that restarts ends its calls so
     "DEADLINE_EXCEEDED": CallProblem.TRANSIENT,
     "INTERNAL": CallProblem.TRANSIENT,
     "UNAVAILABLE": CallProblem.TRANSIENT,
@@ -117,8 +118,8 @@ def call_problem(error: BaseException) -> CallProblem | None:
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError, TransportError
 
-    if isinstance(error, RetryError) and error.cause is not None:
-        return call_problem(error.cause)
+    if isinstance(error, RetryError):
+        return CallProblem.TRANSIENT if error.cause is None else call_problem(error.cause)
     if isinstance(error, GoogleAuthError):
         transient = error.retryable or isinstance(error, TransportError)
         return CallProblem.TRANSIENT if transient else CallProblem.DENIED
