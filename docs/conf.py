@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+# Reading our docstrings imports Airflow, which would write a configuration into the reader's home.
+os.environ["AIRFLOW_HOME"] = str(Path(__file__).parent / "_build" / "airflow")
 
 project = "airflow-provider-vertex-persistent"
 author = "The airflow-provider-vertex-persistent authors"
