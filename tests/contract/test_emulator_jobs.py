@@ -227,9 +227,7 @@ def test_the_end_of_a_timed_out_job_is_a_setting(cloud_with: Callable[..., Cloud
     job = cloud.run(cloud.pool(SLEEP), scheduling={"timeout": "1s"})
     assert job.state == JobState.JOB_STATE_FAILED
     assert not job.error.message
-    late = cloud.in_state(job, JobState.JOB_STATE_FAILED)
-    while not late.error.message:
-        late = cloud.get(job)
+    late = cloud.wait_for(lambda: now if (now := cloud.get(job)).error.message else None)
     assert late.error.code == 4
     assert late.end_time == job.end_time
     with pytest.raises(exceptions.FailedPrecondition):
