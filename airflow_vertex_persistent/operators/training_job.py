@@ -244,12 +244,19 @@ class TrainingOperator(VertexOperator):
             return self.config
         from airflow.sdk import yaml
 
-        path = Path(context["dag"].fileloc).parent / self.config
+        if not self.config.endswith((".yaml", ".yml", ".json")):
+            # It may be a whole document that a template rendered as text, with an environment in it.
+            problems.add_hidden("config", "write a mapping, or the path of a .yaml or .json file")
+            return {}
         try:
             # Every JSON document is a YAML document.
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:  # type: ignore[attr-defined] # passed through
-            problems.add("config", self.config, f"cannot be read: {error}")
+            text = (Path(context["dag"].fileloc).parent / self.config).read_text(encoding="utf-8")
+            content = yaml.safe_load(text)
+        except (OSError, ValueError) as error:
+            problems.add("config", self.config, f"cannot be read: {type(error).__name__}")
+            return {}
+        except yaml.YAMLError:  # type: ignore[attr-defined] # passed through; its text quotes the document
+            problems.add("config", self.config, "is neither YAML nor JSON")
             return {}
         return self.render_template(content, context)
 

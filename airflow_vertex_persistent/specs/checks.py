@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # The forms are those of the API's field documentation (google.cloud.aiplatform_v1).
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+")
 _PERSISTENT_RESOURCE_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _GS_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^\s]*)?")
-_NETWORK = re.compile(r"projects/[^/\s]+/global/networks/[^/\s]+")
+_NETWORK = re.compile(r"projects/[0-9]+/global/networks/[^/\s]+")
 _SERVICE_ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+")
 _SECONDS_TEXT = re.compile(r"(\d+(\.\d+)?)s?")
 
@@ -22,33 +24,42 @@ _LABEL_CHARACTERS = "lower-case letters, digits, '_' and '-'"
 _MAX_LABELS = 64
 _MAX_LABEL_LENGTH = 64
 MAX_DISPLAY_NAME_LENGTH = 128
+_MAX_SHOWN = 200  # a value in an error is there to be recognised
+_MAX_SECONDS = 315_576_000_000  # google.protobuf.Duration
 
 
 class Problems:
     """
-    Everything that is wrong with one request, so that a user hears all of it at once.
+    Everything that is wrong with one request, so that a user hears all of it at once, and each thing once.
 
     :param subject: What is being asked for, for example ``"custom job"``.
     """
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        self._lines: list[tuple[str, str]] = []
+        self._lines: dict[str, str] = {}
 
     def add(self, field: str, value: object, fix: str) -> None:
         """Note that ``field`` holds ``value`` and what to write instead."""
-        self._lines.append((field, f" = {value!r}: {fix}"))
+        # A container of values may hold an environment, which nobody should read in an error.
+        plain = value is None or isinstance(value, str | int | float | timedelta)
+        shown = f" = {repr(value)[:_MAX_SHOWN]}" if plain else ""
+        self._note(field, f"{shown}: {fix}")
 
     def add_hidden(self, field: str, fix: str) -> None:
-        """Note a problem without its value, which may be a secret."""
-        self._lines.append((field, f": {fix}"))
+        """Note a problem without its value, which may be a secret or does not help."""
+        self._note(field, f": {fix}")
+
+    def _note(self, field: str, text: str) -> None:
+        """Keep the first thing told of a field; what follows from it, there or below, is no news."""
+        told = any(field == old or field.startswith((f"{old}.", f"{old}[")) for old in self._lines)
+        if not told:
+            self._lines[field] = text
 
     def absorb(self, other: Problems, rename: Callable[[str], str]) -> None:
-        """Take over the problems of a part of the request, each field renamed, each line once."""
-        for field, text in other._lines:
-            line = (rename(field), text)
-            if line not in self._lines:
-                self._lines.append(line)
+        """Take over the problems of a part of the request, each field renamed."""
+        for field, text in other._lines.items():
+            self._note(rename(field), text)
 
     def raise_if_any(self) -> None:
         """
@@ -57,7 +68,7 @@ class Problems:
         :raises InvalidRequestError: Anything was wrong.
         """
         if self._lines:
-            raise InvalidRequestError(self.subject, [field + text for field, text in self._lines])
+            raise InvalidRequestError(self.subject, [field + text for field, text in self._lines.items()])
 
 
 def check_form(field: str, value: Any, form: re.Pattern[str], fix: str, problems: Problems) -> None:
@@ -99,16 +110,15 @@ def check_display_name(value: Any, problems: Problems) -> None:
         problems.add("display_name", value, f"write 1 to {MAX_DISPLAY_NAME_LENGTH} characters")
 
 
-def check_labels(labels: Any, problems: Problems) -> None:
+def check_labels(labels: Mapping[str, Any], problems: Problems) -> None:
     """Check labels: at most 64, keys and values at most 64 lower-case letters, digits, ``_`` and ``-``."""
-    if not isinstance(labels, Mapping):
-        problems.add("labels", labels, "write a mapping of texts")
-        return
     if len(labels) > _MAX_LABELS:
         problems.add("labels", f"{len(labels)} labels", f"at most {_MAX_LABELS} are allowed")
     for key, value in labels.items():
         if not _is_label(key) or not key:
-            problems.add("labels", key, f"a key has 1 to {_MAX_LABEL_LENGTH} of {_LABEL_CHARACTERS}")
+            problems.add_hidden(
+                f"labels[{key!r}]", f"a key has 1 to {_MAX_LABEL_LENGTH} of {_LABEL_CHARACTERS}"
+            )
         if not _is_label(value):
             problems.add(f"labels[{key!r}]", value, f"at most {_MAX_LABEL_LENGTH} of {_LABEL_CHARACTERS}")
 
@@ -135,7 +145,7 @@ def seconds(field: str, value: Any, problems: Problems, *, zero: bool = False) -
         number = float(value)
     elif isinstance(value, str) and (match := _SECONDS_TEXT.fullmatch(value.strip())):
         number = float(match[1])
-    if number is None:
+    if number is None or not number <= _MAX_SECONDS:
         problems.add(field, value, "write a timedelta, a number of seconds, or a text like '7200s'")
     elif number < 0 or (number == 0 and not zero):
         problems.add(field, value, "must be 0 or more" if zero else "must be more than 0")
@@ -149,9 +159,25 @@ def duration_text(number: float) -> str:
     return f"{number:.9f}".rstrip("0").rstrip(".") + "s"
 
 
+def whole_number(field: str, value: Any, problems: Problems, *, least: int | None = None) -> int | None:
+    """Read a whole number, or the text of one; ``None`` when something was wrong."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not number.is_integer() or (least is not None and number < least):
+        limit = "" if least is None else f", {least} or more"
+        problems.add(field, value, f"write a whole number{limit}")
+        return None
+    return int(number)
+
+
 def texts(field: str, value: Any, problems: Problems) -> list[str]:
     """Read a list of texts; numbers, as arguments often are, become texts."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        problems.add(field, value, "write a list of texts")
+    if not isinstance(value, list | tuple):
+        problems.add_hidden(field, "write a list of texts")
         return []
-    return [item if isinstance(item, str) else str(item) for item in value]
+    for index, item in enumerate(value):
+        if not isinstance(item, str | int | float):
+            problems.add_hidden(f"{field}[{index}]", "write a text")
+    return [str(item) for item in value]

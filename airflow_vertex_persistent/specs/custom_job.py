@@ -132,18 +132,27 @@ def _merge_parameters(
         _put(spec, field, given.get(field))
     if "base_output_dir" in given:
         _put(spec, "base_output_directory", {"output_uri_prefix": given["base_output_dir"]})
-    scheduling = dict(spec.get("scheduling") or {})
+    scheduling = {field: given[field] for field in _SCHEDULING_FIELDS if field in given}
     if "max_run_duration" in given:
         limit = checks.seconds("max_run_duration", given["max_run_duration"], problems)
-        _put(scheduling, "timeout", None if limit is None else checks.duration_text(limit))
-    for field in _SCHEDULING_FIELDS:
-        _put(scheduling, field, given.get(field))
-    _put(spec, "scheduling", scheduling or None)
+        scheduling["timeout"] = None if limit is None else checks.duration_text(limit)
+    _put(spec, "scheduling", _over(spec.get("scheduling"), scheduling))
     _put(body, "display_name", given.get("display_name"))
-    if "labels" in given and isinstance(given["labels"], Mapping):
-        _put(body, "labels", {**(body.get("labels") or {}), **given["labels"]})
+    _put(body, "labels", _over(body.get("labels"), given.get("labels")))
     if "encryption_spec_key_name" in given:
         _put(body, "encryption_spec", {"kms_key_name": given["encryption_spec_key_name"]})
+
+
+def _over(config: Any, given: Any) -> Any:
+    """Return one mapping laid over the other; what is no mapping is left for the check to tell."""
+    if not config or not given:
+        return given or config
+    if not isinstance(config, Mapping) or not isinstance(given, Mapping):
+        return config if isinstance(given, Mapping) else given
+    merged = dict(config)
+    for field, value in given.items():
+        _put(merged, field, value)
+    return merged
 
 
 def _put(message: dict[str, Any], field: str, value: Any) -> None:

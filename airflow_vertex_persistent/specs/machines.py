@@ -29,6 +29,9 @@ _BUILT_IN: dict[str, tuple[str, int]] = {
     "g4-standard-192": ("NVIDIA_RTX_PRO_6000", 4),
     "g4-standard-384": ("NVIDIA_RTX_PRO_6000", 8),
 }
+_BUILT_IN_KINDS = {kind for kind, _ in _BUILT_IN.values()}
+# Families of machines that have no accelerator built in.
+_PLAIN_FAMILIES = ("n1-", "n2-", "n2d-", "e2-", "c2-", "c2d-", "c3-", "m1-")
 
 # Accelerators that are attached to a machine of the n1 family, and in which numbers.
 _ATTACHED: dict[str, tuple[int, ...]] = {
@@ -57,11 +60,8 @@ def check_accelerators(machine: Mapping[str, Any], path: str, problems: Problems
     if machine_type in _BUILT_IN:
         kind, number = _BUILT_IN[machine_type]
         if asked != (kind, number):
-            problems.add(
-                path,
-                {"machine_type": machine_type, "accelerator_type": accelerator, "accelerator_count": count},
-                f"{machine_type} has accelerator_type {kind!r} and accelerator_count {number}; write both",
-            )
+            fix = f"has accelerator_type {kind!r} and accelerator_count {number}; write both"
+            problems.add(f"{path}.machine_type", machine_type, fix)
         return
     if asked is None:
         return
@@ -69,6 +69,10 @@ def check_accelerators(machine: Mapping[str, Any], path: str, problems: Problems
         problems.add(f"{path}.accelerator_type", None, "say which accelerator accelerator_count counts")
     elif count is None or count < 1:
         problems.add(f"{path}.accelerator_count", count, f"say how many {accelerator}, 1 or more")
+    elif accelerator in _BUILT_IN_KINDS and str(machine_type).startswith(_PLAIN_FAMILIES):
+        machines = [name for name, built_in in _BUILT_IN.items() if built_in[0] == accelerator]
+        fix = f"{accelerator} is built into {', '.join(machines)}; use one of them"
+        problems.add(f"{path}.machine_type", machine_type, fix)
     elif accelerator in _ATTACHED:
         _check_attached(machine_type, accelerator, count, path, problems)
 

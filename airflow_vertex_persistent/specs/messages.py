@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.specs.checks import duration_text, seconds
+from airflow_vertex_persistent.specs.checks import duration_text, seconds, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
     from airflow_vertex_persistent.specs.checks import Problems
+
+_DURATION_THAT_MAY_BE_ZERO = "max_wait_duration"  # where it means for ever
 
 
 def read_message(value: Any, message: Descriptor, path: str, problems: Problems) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def read_message(value: Any, message: Descriptor, path: str, problems: Problems)
     clean: dict[str, Any] = {}
     for key, item in value.items():
         field = fields.get(key)
-        where = f"{path}.{key}" if path else str(key)
+        name = str(key) if field is None else field.name
+        where = f"{path}.{name}" if path else name
         if field is None:
             problems.add_hidden(where, _unknown_key(key, message))
         elif field.name in clean:
@@ -74,7 +77,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 def _read_map(item: Any, path: str, problems: Problems) -> dict[str, str]:
     if not isinstance(item, Mapping):
-        problems.add(path, item, "write a mapping of texts")
+        problems.add_hidden(path, "write a mapping of texts")
         return {}
     return {str(key): value if isinstance(value, str) else str(value) for key, value in item.items()}
 
@@ -82,7 +85,7 @@ def _read_map(item: Any, path: str, problems: Problems) -> dict[str, str]:
 def _read_single(item: Any, field: FieldDescriptor, path: str, problems: Problems) -> Any:
     if field.message_type is not None:
         if field.message_type.full_name == "google.protobuf.Duration":
-            number = seconds(path, item, problems, zero=True)
+            number = seconds(path, item, problems, zero=field.name == _DURATION_THAT_MAY_BE_ZERO)
             return None if number is None else duration_text(number)
         return read_message(item, field.message_type, path, problems)
     if field.enum_type is not None:
@@ -102,15 +105,15 @@ def _read_enum(item: Any, enum: EnumDescriptor, path: str, problems: Problems) -
     return None
 
 
-def _integer(item: Any, path: str, problems: Problems) -> int | None:
-    try:
-        number = float(item)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(item, bool) or not number.is_integer():
-        problems.add(path, item, "write a whole number")
-        return None
-    return int(number)
+def _integer(bits: int) -> Callable[[Any, str, Problems], int | None]:
+    def read(item: Any, path: str, problems: Problems) -> int | None:
+        number = whole_number(path, item, problems)
+        if number is not None and abs(number) >= 2 ** (bits - 1):
+            problems.add(path, item, "is too large a number")
+            return None
+        return number
+
+    return read
 
 
 def _boolean(item: Any, path: str, problems: Problems) -> bool | None:
@@ -131,4 +134,8 @@ def _text(item: Any, path: str, problems: Problems) -> str | None:
 
 # Keys are google.protobuf.descriptor.FieldDescriptor.CPPTYPE_*: INT32, INT64, BOOL. Everything else the
 # training messages hold is text.
-_SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {1: _integer, 2: _integer, 7: _boolean}
+_SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {
+    1: _integer(32),
+    2: _integer(64),
+    7: _boolean,
+}

@@ -92,7 +92,7 @@ def _check_counts(pool: Mapping[str, Any], path: str, problems: Problems) -> Non
     least, most = scaling.get("min_replica_count"), scaling.get("max_replica_count")
     if least is None or most is None or not 1 <= least < most:
         fix = "write min_replica_count and max_replica_count, 1 <= min < max"
-        problems.add(f"{path}.autoscaling_spec", dict(scaling), fix)
+        problems.add(f"{path}.autoscaling_spec", f"{least} to {most}", fix)
     elif replicas is not None and not least <= replicas <= most:
         problems.add(f"{path}.replica_count", replicas, f"must be between {least} and {most}")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.specs.checks import texts
+from airflow_vertex_persistent.specs.checks import texts, whole_number
 from airflow_vertex_persistent.specs.machines import check_accelerators
 from airflow_vertex_persistent.specs.messages import read_message
 
@@ -60,28 +60,22 @@ def short_form_pools(short: Mapping[str, Any], problems: Problems) -> list[dict[
     for group, fields in groups.items():
         if given := {field: short[field] for field in fields if field in short}:
             pool[group] = given
-    replicas = _replica_count(short.get("replica_count", 1), problems)
+    replicas = whole_number("replica_count", short.get("replica_count", 1), problems, least=1) or 1
     pools = [{**pool, "replica_count": 1}]
     if replicas > 1:
         pools.append({**pool, "replica_count": replicas - 1})
     return pools
 
 
-def _replica_count(value: Any, problems: Problems) -> int:
-    try:
-        count = int(value)
-    except (TypeError, ValueError):
-        count = 0
-    if count < 1:
-        problems.add("replica_count", value, "write a whole number, 1 or more")
-    return count
-
-
-def _environment(env: Any, problems: Problems) -> Any:
-    """Return the API's list form; a mapping is how people write it."""
+def _environment(env: Any, problems: Problems) -> list[Any]:
+    """Return the API's list form; a mapping is how people write it. A variable that is ``None`` is left out."""
     if isinstance(env, Mapping):
-        return [{"name": str(name), "value": str(value)} for name, value in env.items()]
-    if isinstance(env, str) or not isinstance(env, Sequence):
+        return [
+            {"name": str(name), "value": value if isinstance(value, Mapping | list | tuple) else str(value)}
+            for name, value in env.items()
+            if value is not None
+        ]
+    if not isinstance(env, list | tuple):
         problems.add_hidden("env", "write a mapping of texts")
         return []
     return list(env)
