@@ -51,7 +51,7 @@ def emulator_address() -> str | None:
     if not address:
         return None
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or "/" in host or not port.isdigit():
         raise ValueError(f"{EMULATOR_HOST} = {address!r}: write it like '127.0.0.1:8085'")
     if not _is_loopback(host) and not conf.getboolean(
         "vertex_persistent", "allow_remote_emulator", fallback=False

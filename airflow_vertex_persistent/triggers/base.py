@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # The pause after a failed look doubles each time, up to this many seconds.
 _LONGEST_OUTAGE_PAUSE = 300.0
+_MAX_DOUBLINGS = 30
 # Every pause is stretched by up to a tenth, so that many tasks do not all ask at the same moment.
 _JITTER = 0.1
 # How long a task that was interrupted waits for its event loop to close.
@@ -173,9 +174,11 @@ class Watch:
         """Return the seconds until the next look; growing in an outage, but never past ``max_outage``."""
         pause = self._trigger.poll_interval
         if self._outage_start is not None:
-            grown = min(pause * 2**self._failures, max(pause, _LONGEST_OUTAGE_PAUSE))
-            pause = min(grown, max(self._outage_start + self._trigger.max_outage - now, 0.0))
-        return pause * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+            pause = min(pause * 2 ** min(self._failures, _MAX_DOUBLINGS), max(pause, _LONGEST_OUTAGE_PAUSE))
+        pause *= random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+        if self._outage_start is None:
+            return pause
+        return min(pause, max(self._outage_start + self._trigger.max_outage - now, 0.0))
 
 
 def _run_in_thread(work: Coroutine[Any, Any, WatchEvent]) -> WatchEvent:
@@ -193,12 +196,13 @@ def _run_in_thread(work: Coroutine[Any, Any, WatchEvent]) -> WatchEvent:
             loop.close()
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
-    thread.start()
     try:
+        thread.start()
         return result.result()
     except BaseException:
         if not result.done():
             loop.call_soon_threadsafe(task.cancel)
         raise
     finally:
-        thread.join(timeout=_THREAD_END_TIMEOUT)
+        if thread.ident is not None:
+            thread.join(timeout=_THREAD_END_TIMEOUT)
