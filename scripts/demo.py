@@ -39,6 +39,7 @@ IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 DELAYS = {"resource-provisioning-seconds": 8, "warm-start-seconds": 1, "resource-teardown-seconds": 2}
 RUN_TIMEOUT = 60.0
 ENDED_BY_INTERRUPT = 130
+ENDED_BY_SIGTERM = 143
 
 
 class Demo:
@@ -57,30 +58,41 @@ class Demo:
     def run(self) -> int:
         """Show it and return the exit code."""
         with contextlib.ExitStack() as stack:
-            processes = stack.enter_context(Processes(self._scratch / "processes"))
-            began = time.monotonic()
-            with self._console.status("Starting the Vertex AI emulator"):
-                environment = start_emulator(
-                    processes,
-                    self._scratch / "cloud",
-                    images={IMAGE: DAGS / "trainer"},
-                    buckets=[BUCKET],
-                    settings=DELAYS,
-                )
-            self._say("Vertex AI emulator", environment["VERTEX_AI_EMULATOR_HOST"], began)
-            airflow = LocalAirflow(self._scratch / "airflow", DAGS, environment=environment)
-            began = time.monotonic()
-            with self._console.status("Starting Airflow"):
-                stack.enter_context(airflow)
-            self._say("Airflow", airflow.url, began)
-            # Imported when Airflow is up: its processes need both cores until then.
-            from demo_cloud import Cloud
+            try:
+                return 0 if self._show(stack) else 1
+            except KeyboardInterrupt:
+                # Said before it is done: it takes seconds.
+                self._console.print("Interrupted: ending every process.")
+                raise
 
-            cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, self._scratch / "cloud")
-            succeeded = self._show_run(airflow, cloud)
-            if self._keep:
-                self._wait_for_ctrl_c(airflow, environment)
-        return 0 if succeeded else 1
+    def _show(self, stack: contextlib.ExitStack) -> bool:
+        processes = stack.enter_context(Processes(self._scratch / "processes"))
+        began = time.monotonic()
+        with self._console.status("Starting the Vertex AI emulator"):
+            environment = start_emulator(
+                processes,
+                self._scratch / "cloud",
+                images={IMAGE: DAGS / "trainer"},
+                buckets=[BUCKET],
+                settings=DELAYS,
+            )
+        self._say("Vertex AI emulator", environment["VERTEX_AI_EMULATOR_HOST"], began)
+        airflow = LocalAirflow(self._scratch / "airflow", DAGS, environment=environment)
+        began = time.monotonic()
+        with self._console.status(
+            "Starting Airflow: database, API server, DAG processor, scheduler, triggerer"
+        ):
+            stack.enter_context(airflow)
+        self._say("Airflow", airflow.url, began)
+        # Imported when Airflow is up: its processes need both cores until then.
+        from demo_cloud import Cloud
+
+        cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, self._scratch / "cloud")
+        stack.callback(cloud.close)
+        succeeded = self._show_run(airflow, cloud)
+        if self._keep:
+            self._wait_for_ctrl_c(airflow, environment)
+        return succeeded
 
     def _show_run(self, airflow: LocalAirflow, cloud: Cloud) -> bool:
         api = airflow.api
@@ -130,7 +142,10 @@ class Demo:
         metrics = json.loads((MODEL / "metrics.json").read_text())
         self._console.print()
         self._console.print(f"Decision  {decision['decision']}: {decision['reason']}")
-        self._console.print("Metrics   " + ", ".join(f"{name} {value}" for name, value in metrics.items()))
+        self._console.print(
+            f"Metrics   accuracy {metrics['accuracy']:.4f}, log loss {metrics['log_loss']:.4f} "
+            f"on {metrics['held_out_images']} held-out images after {metrics['epochs']} epochs"
+        )
         self._console.print(f"Model     {train['model_dir']}/model.joblib")
         self._console.print(f"          {MODEL / 'model.joblib'}")
 
@@ -147,10 +162,12 @@ class Demo:
         address = environment["VERTEX_AI_EMULATOR_HOST"]
         self._console.print(f"Emulator  VERTEX_AI_EMULATOR_HOST={address} vertex-emulator jobs")
         self._console.print("Both stay up until Ctrl-C.")
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             while True:
                 airflow.processes.check()
                 time.sleep(1)
+        except KeyboardInterrupt:
+            self._console.print("Ending every process.")
 
     def _say(self, what: str, where: str, began: float) -> None:
         self._console.print(f"{what:18}  {where:28}  ready after {duration(time.monotonic() - began)}")
@@ -161,13 +178,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Show a night: emulator, Airflow, a scheduled retraining.")
     parser.add_argument("--keep", action="store_true", help="leave Airflow's pages up until Ctrl-C")
     keep = parser.parse_args().keep
-    console = Console(highlight=False)
+    # A line that is too long may run over the edge: broken in two it could not be copied or searched.
+    console = Console(highlight=False, soft_wrap=True)
     scratch = Path(tempfile.mkdtemp(prefix="nightly-retraining-"))
     try:
         code = Demo(console, scratch, keep=keep).run()
     except KeyboardInterrupt:
-        console.print("Interrupted: every process has ended.")
         code = ENDED_BY_INTERRUPT
+    except SystemExit:
+        code = ENDED_BY_SIGTERM
     except ProcessError as error:
         console.print(f"The demo failed: {error}", markup=False)
         code = 1

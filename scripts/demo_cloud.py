@@ -36,13 +36,17 @@ class Cloud:
     """
 
     def __init__(self, address: str, project: str, data_dir: Path) -> None:
-        channel = grpc.insecure_channel(address)
+        self._channel = channel = grpc.insecure_channel(address)
         self._jobs = aiplatform_v1.JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
         self._resources = aiplatform_v1.PersistentResourceServiceClient(
             transport=PersistentResourceServiceGrpcTransport(channel=channel)
         )
         self._project = project
         self._data_dir = data_dir
+
+    def close(self) -> None:
+        """Close the connection, before the emulator does."""
+        self._channel.close()
 
     def job(self, region: str, display_name: str) -> Job | None:
         """Return the newest job of that name, or None."""

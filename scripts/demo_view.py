@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 RESOURCE_TASKS = ("create_resource", "delete_resource")
 JOB_TASKS = ("train", "evaluate")
 TASKS = ("create_resource", "train", "evaluate", "promote_or_keep", "delete_resource")
-ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+# On the way from one process of Airflow to another: true for a moment, and nothing to learn from.
+BETWEEN = ("", "scheduled", "queued")
 COLOURS = {
     "success": "green",
     "failed": "red",
@@ -39,9 +41,9 @@ class Row:
 
     :param state: Airflow's state; empty before the scheduler has looked at it.
     :param wait: What it waits for: a state of the emulated cloud, in words.
-    :param state_since: When that state began, on the monotonic clock.
+    :param wait_since: When that state began, on the monotonic clock.
     :param detail: The last thing that its job has printed.
-    :param started: When the task began, on the monotonic clock.
+    :param started: When the task began.
     :param ended: When it ended.
     """
 
@@ -49,14 +51,14 @@ class Row:
     wait: str = ""
     wait_since: float = 0.0
     detail: str = ""
-    started: float | None = None
-    ended: float | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
 
     def seconds(self) -> str:
         """Return how long the task has taken, or took."""
         if self.started is None:
             return ""
-        return duration((self.ended or time.monotonic()) - self.started)
+        return duration(((self.ended or datetime.now(UTC)) - self.started).total_seconds())
 
 
 class RunView:
@@ -85,8 +87,9 @@ class RunView:
             while not ended:
                 # Asked first: the rows that are read after the end are the last ones.
                 ended = self._api.dag_run(self._dag_id, self._run_id)["state"] in {"success", "failed"}
-                for task, instance in self._api.task_instances(self._dag_id, self._run_id).items():
-                    self._look(task, instance)
+                instances = self._api.task_instances(self._dag_id, self._run_id)
+                for task in TASKS:
+                    self._look(task, instances[task])
                 if live:
                     live.update(self._table(), refresh=True)
                 yield
@@ -95,20 +98,15 @@ class RunView:
         row = self.rows[task]
         before = (row.state, row.wait)
         row.state = instance["state"] or ""
-        if row.started is None and row.state in {"running", "deferred", "failed", "success"}:
-            row.started = time.monotonic()
-        if row.started is not None and row.ended is None and row.state in ENDED:
-            row.ended = time.monotonic()
+        row.started, row.ended = _time(instance["start_date"]), _time(instance["end_date"])
         wait, row.detail = (
             self._waits_for(task, instance) if row.state in {"running", "deferred"} else ("", "")
         )
         if wait != row.wait:
             row.wait, row.wait_since = wait, time.monotonic()
-        if not self._console.is_terminal and row.state and (row.state, row.wait) != before:
+        if not self._console.is_terminal and row.state not in BETWEEN and (row.state, row.wait) != before:
             elapsed = duration(time.monotonic() - self._started)
-            self._console.print(
-                f"{elapsed:>6}  {task:16}  {row.state:16}  {row.wait}".rstrip(), highlight=False
-            )
+            self._console.print(f"{elapsed:>10}  {task:16}  {row.state:10}  {row.wait}".rstrip())
 
     def _waits_for(self, task: str, instance: dict[str, Any]) -> tuple[str, str]:
         """Return what a task waits for, and the last line of its job."""
@@ -162,6 +160,10 @@ def closing_table(rows: dict[str, Row], results: dict[str, Any]) -> Table:
 def coloured(state: str) -> Text:
     """Return a state in its colour."""
     return Text(state, style=COLOURS.get(state, ""))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def duration(seconds: float) -> str:

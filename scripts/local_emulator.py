@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROJECT = "demo-project"
 START_TIMEOUT = 60.0
 CONNECTION = {"conn_type": "google_cloud_platform", "extra": {"project": PROJECT, "is_anonymous": True}}
-_ADDRESS = re.compile(r"\b((?:VERTEX_AI|STORAGE)_EMULATOR_HOST)=(\S+)")
+_ADDRESS = re.compile(r"\b((?:VERTEX_AI|STORAGE)_EMULATOR_HOST)=([^\s;]+)")
 
 
 def start_emulator(

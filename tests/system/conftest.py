@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags_examples"
 BUCKET = "nightly-models"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
-RUN_TIMEOUT = 150.0
+RUN_TIMEOUT = 400.0
 
 
 @dataclass
@@ -56,3 +56,4 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, scratch / "cloud")
         with LocalAirflow(scratch / "airflow", DAGS, environment=environment, port=0) as airflow:
             yield Installation(airflow, cloud)
+        cloud.close()

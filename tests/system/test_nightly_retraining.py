@@ -14,6 +14,10 @@ DAG_ID = "nightly_retraining"
 CHAMPION = "gs://nightly-models/digits/champion.json"
 
 
+# Two whole nights are the fixtures of these tests.
+pytestmark = pytest.mark.timeout(900)
+
+
 @dataclass
 class Night:
     """What one run of the DAG left behind."""
