@@ -55,7 +55,8 @@ class Shape(NamedTuple):
 
 
 def _label(kind: int) -> str:
-    return getattr(kind, "name", f"accelerator type {int(kind)}")  # unknown numbers have no name
+    known = {int(member): member.name for member in AcceleratorType}
+    return known.get(kind, f"accelerator type {kind}")
 
 
 def effective_disk(machine: MachineSpec, disk: DiskSpec) -> DiskSpec:
@@ -77,7 +78,8 @@ def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
 
     :param field: path of the machine spec in the request.
     """
-    kind, count = machine.accelerator_type, machine.accelerator_count
+    # The raw number: proto-plus warns of one that it does not know.
+    kind, count = MachineSpec.pb(machine).accelerator_type, machine.accelerator_count
     name = machine.machine_type
     if name in _FIXED_GPUS:
         gpu, fixed = _FIXED_GPUS[name]

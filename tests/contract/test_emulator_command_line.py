@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vertex-emulator command as a real process: start, look, stop, and be killed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import psutil
+import pytest
+from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
+from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.contract.conftest import Cloud
+
+MODULE = "airflow_vertex_persistent.emulator.cli"
+PARENT = "projects/demo-project/locations/europe-west4"
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of the command."""
+    return [sys.executable, "-m", MODULE, *arguments]
+
+
+def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running emulator and its ready line."""
+    process = subprocess.Popen(
+        command("start", "--port=0", "--storage-port=0", f"--data-dir={folder}", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout
+    guard = threading.Timer(60, process.kill)
+    guard.start()
+    try:
+        line = process.stdout.readline()
+        guard.cancel()
+        yield process, line
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def address(ready: str) -> str:
+    """The gRPC address in a ready line."""
+    match = re.search(r"VERTEX_AI_EMULATOR_HOST=(\S+?)(;|\s)", ready)
+    assert match, ready
+    return match[1]
+
+
+def start_sleeper(channel: grpc.Channel, image: str) -> Any:
+    """Create a job whose replica has a child in a session of its own."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "print(os.getpid(), child.pid); time.sleep(600)"
+    )
+    client = JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
+    pool = {
+        "machine_spec": {"machine_type": "n1-standard-4"},
+        "replica_count": 1,
+        "container_spec": {"image_uri": image, "command": ["python", "-c", code]},
+    }
+    job = {"display_name": "sleeper", "job_spec": {"worker_pool_specs": [pool]}}
+    return client.create_custom_job(parent=PARENT, custom_job=job)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_outlives_the_emulator(
+    cloud: Cloud, tmp_path: Path, image_folder: Path, number: signal.Signals
+) -> None:
+    """SIGTERM and Ctrl-C end all jobs and exit with 0; even after SIGKILL no replica and no server is left."""
+    with started(tmp_path, f"--image={cloud.IMAGE}={image_folder}") as (process, ready):
+        with grpc.insecure_channel(address(ready)) as channel:
+            job = start_sleeper(channel, cloud.IMAGE)
+            log = tmp_path / "logs" / job.name.split("/")[-1] / "workerpool0-0.log"
+            text = cloud.wait_for(
+                lambda: log.exists() and log.read_text(encoding="utf-8"), "the replica's start"
+            )
+            family = [psutil.Process(int(pid)) for pid in text.split()[1:]]
+            family += psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            status = process.wait(timeout=30)
+        assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        assert len(family) >= 5  # replica, its child, storage and watchdog
+        cloud.wait_for(
+            lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE],
+            "the end of all processes",
+        )
+
+
+def test_the_ready_line_can_be_pasted(tmp_path: Path) -> None:
+    """It exports both variables to a shell, and buckets have been created by then."""
+    with started(tmp_path, "--bucket=nightly-models") as (_, ready):
+        script = f"{ready.strip()}; echo $VERTEX_AI_EMULATOR_HOST $STORAGE_EMULATOR_HOST"
+        shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        vertex, storage = shell.stdout.split()
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", vertex)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", storage)
+        assert (tmp_path / "storage" / "nightly-models").is_dir()
+
+
+def test_jobs_shows_a_table(cloud: Cloud) -> None:
+    """The table has id, name, state and place of each job, in any project and region."""
+    job = cloud.ended(
+        cloud.create(
+            cloud.job(cloud.pool("print('hello')"), display_name="a [bold] name"),
+            parent="projects/some-project/locations/us-central1",
+        )
+    )
+    seen = ask("jobs", f"--host={cloud.emulator.address}")
+    assert seen.returncode == 0
+    line = next(line for line in seen.stdout.splitlines() if job.name.split("/")[-1] in line)
+    for word in ("a [bold] name", "SUCCEEDED", "on demand, us-central1"):
+        assert word in line
+
+
+def test_logs_prints_all_replicas(cloud: Cloud) -> None:
+    """Lines of replicas and service, by id and by full name."""
+    job = cloud.run(cloud.pool("print('hello [red]you[/red]')"))
+    for name in (job.name, job.name.split("/")[-1]):
+        seen = ask("logs", name, f"--host={cloud.emulator.address}")
+        assert seen.returncode == 0
+        lines = seen.stdout.splitlines()
+        assert any(re.search(r"workerpool0-0 +hello \[red\]you\[/red\]$", line) for line in lines)
+        assert lines[-1].endswith("Job completed successfully.")
+
+
+def test_logs_follows_a_job_to_its_end(cloud: Cloud) -> None:
+    """With -f each line comes once, as soon as it is there, and the command ends with the job."""
+    code = "import pathlib, sys, time\nprint('up')\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\nprint('done')"
+    flag = cloud.emulator._images[cloud.IMAGE] / "go"
+    job = cloud.create(cloud.job(cloud.pool(code)))
+    with subprocess.Popen(
+        command("logs", "-f", job.name, f"--host={cloud.emulator.address}"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        lines = []
+        for line in process.stdout:
+            lines.append(line.strip())
+            if line.strip().endswith(" up"):
+                flag.touch()
+        guard.cancel()
+        assert process.wait() == 0
+    flag.unlink()
+    assert lines[-1].endswith("Job completed successfully.")
+    assert [line.split()[-1] for line in lines if "workerpool0-0" in line] == ["up", "done"]
+    assert len(lines) == len(set(lines))
+
+
+def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
+    """No emulator, a port in use, a missing folder, a malformed mapping, an unknown job: told without traceback."""
+    nobody, taken = f"127.0.0.1:{free_port()}", cloud.emulator.address.split(":")[1]
+    storage = cloud.emulator.storage_address.rpartition(":")[2]
+    start = ("start", f"--data-dir={tmp_path}")
+    for arguments, words in (
+        (("jobs", f"--host={nobody}"), f"no emulator answers at {nobody}"),
+        (("logs", "1", f"--host={nobody}"), f"no emulator answers at {nobody}"),
+        (("logs", "1", f"--host={cloud.emulator.address}"), "job 1 is not known"),
+        ((*start, f"--port={taken}", "--storage-port=0"), f"port {taken} is in use"),
+        ((*start, "--port=0", f"--storage-port={storage}"), f"port {storage} is in use"),
+        ((*start, "--image=uri=/no/such/folder"), "folder /no/such/folder of image uri does not exist"),
+        ((*start, f"--image=uri={tmp_path}"), "has no Dockerfile"),
+        ((*start, "--image=uri"), "'uri' is not of the form URI=FOLDER"),
+        ((*start, "--bucket=Not_a_bucket"), "no bucket name"),
+        ((*start, "--provisioning-seconds=-1"), "use 0 or more"),
+        ((*start, "--busy-policy=maybe"), "invalid choice"),
+        (("start", "--data-dir=/proc/no"), "/proc/no"),
+    ):
+        seen = ask(*arguments)
+        assert seen.returncode in {1, 2}, arguments
+        assert words in seen.stderr, seen.stderr
+        assert "Traceback" not in seen.stderr
+        assert seen.stdout == ""
+
+
+def test_help_names_every_setting() -> None:
+    """Each setting is an option with its default."""
+    text = ask("start", "--help").stdout
+    for option in ("--busy-policy", "--provisioning-seconds", "--resource-error", "--full-create-response"):
+        assert option in text
