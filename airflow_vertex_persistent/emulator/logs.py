@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "service"
+SUCCEEDED, FAILED, CANCELLED = "Job completed successfully.", "Job failed.", "Job cancelled."
+LAST_WORDS = frozenset({SUCCEEDED, FAILED, CANCELLED})
+"""The service's last line on a job is one of these: whoever follows a log stops there."""
 _LONGEST_LINE = 200_000  # bytes; Cloud Logging takes entries of up to 256 KB
 
 

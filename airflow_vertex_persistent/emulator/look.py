@@ -16,19 +16,19 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from .logs import LAST_WORDS, SERVICE
+from .services import EVERYWHERE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.cloud.aiplatform_v1.types import CustomJob
     from google.cloud.logging_v2.types import LogEntry
 
-# Asks for all projects and regions; see services.EVERYWHERE.
-_EVERYWHERE = (("vertex-emulator-everywhere", "1"),)
+_EVERYWHERE = ((EVERYWHERE, "1"),)
 _CALL_SECONDS = 10.0
 _FOLLOW_SECONDS = 0.3
 _OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out of order
-_LAST_WORDS = {"Job completed successfully.", "Job failed.", "Job cancelled."}
-_SERVICE = "service"
 _PAGE = 1000
 _WIDE = 160
 _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
@@ -150,7 +150,7 @@ def _followed(channel: grpc.Channel, job_id: str) -> Iterator[LogEntry]:
         for entry in fresh:
             seen.add(entry.insert_id)
             yield entry
-        if not seen or any(_task(entry) == _SERVICE and _message(entry) in _LAST_WORDS for entry in fresh):
+        if not seen or any(_task(entry) == SERVICE and _message(entry) in LAST_WORDS for entry in fresh):
             return
         if fresh:
             last = _time(fresh[-1].timestamp)

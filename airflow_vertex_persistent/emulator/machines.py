@@ -55,7 +55,7 @@ class Shape(NamedTuple):
 
 
 def _label(kind: int) -> str:
-    known = {int(member): member.name for member in AcceleratorType}
+    known: dict[int, str] = {int(member): name for name, member in AcceleratorType.__members__.items()}
     return known.get(kind, f"accelerator type {kind}")
 
 

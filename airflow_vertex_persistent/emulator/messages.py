@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from google.cloud.aiplatform_v1.types import JobState
 
+from . import logs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,9 +35,9 @@ UPDATE_DONE = "Your persistent resource is updated."
 REBOOT_STARTED = "Waiting for persistent resource shut down."
 
 LAST_WORDS = {
-    JobState.JOB_STATE_SUCCEEDED: "Job completed successfully.",
-    JobState.JOB_STATE_FAILED: "Job failed.",
-    JobState.JOB_STATE_CANCELLED: "Job cancelled.",
+    JobState.JOB_STATE_SUCCEEDED: logs.SUCCEEDED,
+    JobState.JOB_STATE_FAILED: logs.FAILED,
+    JobState.JOB_STATE_CANCELLED: logs.CANCELLED,
 }
 
 

@@ -12,6 +12,7 @@ fork and exec, which is not safe in a process with threads.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -21,15 +22,16 @@ MARKER = "VERTEX_EMULATOR_PROCESS"
 FAREWELL = b"bye"
 
 _LOOK_SECONDS = 0.02
+_KILL_SECONDS = 30.0  # a process that hangs in the kernel longer than this is left to it
 _CLEAN_LOOKS = 3  # a process may be between fork and exec, and show its marker only a moment later
 
 
 def marked(prefix: str) -> list[psutil.Process]:
     """All processes whose marker starts with ``prefix``, except this one."""
-    found = []
+    found, own = [], os.getpid()
     for process in psutil.process_iter():
         try:
-            if process.pid != psutil.Process().pid and process.environ().get(MARKER, "").startswith(prefix):
+            if process.pid != own and process.environ().get(MARKER, "").startswith(prefix):
                 found.append(process)
         except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
             continue
@@ -70,14 +72,14 @@ def _signal(processes: set[psutil.Process], *, kill: bool) -> None:
                 process.kill()
             else:
                 process.terminate()
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # ended meanwhile, or turned into somebody else's
             continue
 
 
 def end_tree(root: int | None, marker: str, grace: float) -> None:
     """End a replica: SIGTERM to every process of it, SIGKILL to what is left after the grace time.
 
-    Blocks until nothing is left, so call it in a thread.
+    Blocks until nothing is left (at most the grace time and half a minute), so call it in a thread.
 
     :param root: process id of the replica's main process, ``None`` when it has ended already.
     :param marker: value of the marker that the replica was started with.
@@ -89,7 +91,8 @@ def end_tree(root: int | None, marker: str, grace: float) -> None:
     while family and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
         family = _alive(family)
-    while family := family | _family(root, marker):
+    deadline = time.monotonic() + _KILL_SECONDS
+    while (family := family | _family(root, marker)) and time.monotonic() < deadline:
         _signal(family, kill=True)
         time.sleep(_LOOK_SECONDS)
         family = _alive(family)
@@ -100,7 +103,8 @@ def watch(prefix: str) -> None:
     if sys.stdin.buffer.read() == FAREWELL:
         return
     clean_looks = 0
-    while clean_looks < _CLEAN_LOOKS:
+    deadline = time.monotonic() + _KILL_SECONDS
+    while clean_looks < _CLEAN_LOOKS and time.monotonic() < deadline:
         left = marked(prefix)
         _signal(set(left), kill=True)
         clean_looks = 0 if left else clean_looks + 1

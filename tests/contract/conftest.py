@@ -15,15 +15,13 @@ from google.cloud.aiplatform_v1.services.persistent_resource_service import Pers
 from google.cloud.aiplatform_v1.services.persistent_resource_service.transports.grpc import (
     PersistentResourceServiceGrpcTransport,
 )
-from google.cloud.aiplatform_v1.types import JobState, PersistentResource
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from google.cloud.aiplatform_v1.types import CustomJob
 
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/emulator-test:1"
 BUCKET = "emulator-bucket"
@@ -97,7 +95,7 @@ class Cloud:
 
     def create(self, job: dict[str, Any], parent: str = PARENT) -> CustomJob:
         """Create a job."""
-        return self.jobs.create_custom_job(parent=parent, custom_job=job)
+        return self.jobs.create_custom_job(parent=parent, custom_job=CustomJob(job))
 
     def get(self, job: CustomJob) -> CustomJob:
         """Get a job as it is now."""
@@ -140,7 +138,7 @@ class Cloud:
         pools = pools or ({"machine_spec": {"machine_type": MACHINE}, "replica_count": 1},)
         self.resources.create_persistent_resource(
             parent=PARENT,
-            persistent_resource={"resource_pools": list(pools), **fields},
+            persistent_resource=PersistentResource({"resource_pools": list(pools), **fields}),
             persistent_resource_id=resource_id,
         )
         return self.resource_in_state(name, PersistentResource.State.RUNNING, PersistentResource.State.ERROR)

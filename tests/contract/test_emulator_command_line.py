@@ -17,6 +17,7 @@ import psutil
 import pytest
 from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
+from google.cloud.aiplatform_v1.types import CustomJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def start_sleeper(channel: grpc.Channel, image: str) -> Any:
         "container_spec": {"image_uri": image, "command": ["python", "-c", code]},
     }
     job = {"display_name": "sleeper", "job_spec": {"worker_pool_specs": [pool]}}
-    return client.create_custom_job(parent=PARENT, custom_job=job)
+    return client.create_custom_job(parent=PARENT, custom_job=CustomJob(job))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -31,7 +31,10 @@ def test_a_job_runs_and_succeeds(cloud: Cloud) -> None:
     assert "start_time" not in job
     ended = cloud.ended(job)
     assert ended.state == JobState.JOB_STATE_SUCCEEDED
-    assert ended.create_time <= ended.start_time <= ended.end_time <= ended.update_time
+    raw = CustomJob.pb(ended)
+    times = [raw.create_time, raw.start_time, raw.end_time, raw.update_time]
+    assert times == sorted(times, key=lambda time: time.ToNanoseconds())
+    assert all(time.seconds for time in times)
     assert "error" not in ended
     assert dict(ended.labels) == {"team": "iris"}
     assert cloud.log(job) == ["trained"]
@@ -172,7 +175,7 @@ def test_only_ended_jobs_are_deleted(cloud: Cloud) -> None:
 
 def test_what_was_asked_for_comes_back(cloud: Cloud) -> None:
     """Fields that change nothing here are kept and returned."""
-    spec = {
+    spec: dict[str, Any] = {
         "service_account": "trainer@demo-project.iam.gserviceaccount.com",
         "network": "projects/123456789012/global/networks/default",
         "enable_web_access": True,
@@ -210,7 +213,7 @@ def test_the_async_client_works_too(cloud: Cloud) -> None:
         async with grpc.aio.insecure_channel(cloud.emulator.address) as channel:
             client = JobServiceAsyncClient(transport=JobServiceGrpcAsyncIOTransport(channel=channel))
             job = await client.create_custom_job(
-                parent=cloud.PARENT, custom_job=cloud.job(cloud.pool("print(1)"))
+                parent=cloud.PARENT, custom_job=CustomJob(cloud.job(cloud.pool("print(1)")))
             )
             async with asyncio.timeout(30):
                 while job.state in (JobState.JOB_STATE_PENDING, JobState.JOB_STATE_RUNNING):

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PARENT = "projects/demo-project/locations/europe-west4"
 State = PersistentResource.State
 SLEEP = "import time; time.sleep(600)"
-CPU = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1}
-GPU = {
+CPU: dict[str, Any] = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1}
+GPU: dict[str, Any] = {
     "machine_spec": {
         "machine_type": "n1-highmem-2",
         "accelerator_type": "NVIDIA_TESLA_T4",
@@ -44,7 +44,7 @@ def create(cloud: Cloud, resource_id: str, *pools: dict[str, Any], **fields: Any
     """Ask for a persistent resource."""
     return cloud.resources.create_persistent_resource(
         parent=PARENT,
-        persistent_resource={"resource_pools": list(pools or (CPU,)), **fields},
+        persistent_resource=PersistentResource({"resource_pools": list(pools or (CPU,)), **fields}),
         persistent_resource_id=resource_id,
     )
 
@@ -74,7 +74,10 @@ def test_create_answers_an_operation_with_the_name_alone(cloud: Cloud) -> None:
     assert resource.name == name
     assert resource.display_name == "life"
     assert dict(resource.labels) == {"team": "iris"}
-    assert resource.create_time <= resource.start_time <= resource.update_time
+    raw = PersistentResource.pb(resource)
+    times = [raw.create_time, raw.start_time, raw.update_time]
+    assert times == sorted(times, key=lambda time: time.ToNanoseconds())
+    assert all(time.seconds for time in times)
 
 
 def test_the_service_fills_in_pool_ids_and_disks(cloud: Cloud) -> None:
@@ -196,7 +199,9 @@ def test_lists_have_pages_and_no_filter(cloud: Cloud) -> None:
     parent = "projects/other-project/locations/us-east1"
     for name in ("c", "a", "b"):
         cloud.resources.create_persistent_resource(
-            parent=parent, persistent_resource={"resource_pools": [CPU]}, persistent_resource_id=name
+            parent=parent,
+            persistent_resource=PersistentResource({"resource_pools": [CPU]}),
+            persistent_resource_id=name,
         )
     pages = list(cloud.resources.list_persistent_resources({"parent": parent, "page_size": 2}).pages)
     assert [[one.display_name for one in page.persistent_resources] for page in pages] == [["a", "b"], ["c"]]
@@ -225,7 +230,7 @@ def scaled(low: int, high: int, **fields: Any) -> dict[str, Any]:
         (
             {**GPU, "machine_spec": {**GPU["machine_spec"], "accelerator_count": 3}},
             "possible counts: 1, 2, 4",
-        ),  # type: ignore[dict-item]
+        ),
         ({**CPU, "machine_spec": {"machine_type": "a2-highgpu-2g"}}, "exactly 2 NVIDIA_TESLA_A100"),
         ({**CPU, "disk_spec": {"boot_disk_size_gb": 99}}, "boot_disk_size_gb"),
         ({**CPU, "disk_spec": {"boot_disk_type": "floppy"}}, "boot_disk_type"),
@@ -335,7 +340,7 @@ def test_the_async_client_works_too(cloud: Cloud) -> None:
             )
             operation = await client.create_persistent_resource(
                 parent=PARENT,
-                persistent_resource={"resource_pools": [CPU]},
+                persistent_resource=PersistentResource({"resource_pools": [CPU]}),
                 persistent_resource_id="async",
             )
             resource = await operation.result(timeout=20)

@@ -30,7 +30,7 @@ print(one.pid, two.pid, flush=True)
 def alive(pid: int) -> bool:
     """Whether a process still runs."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

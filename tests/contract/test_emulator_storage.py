@@ -27,7 +27,7 @@ def storage(cloud: Cloud) -> Iterator[Client]:
     with contextlib.closing(
         Client(
             project="demo-project",
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            credentials=AnonymousCredentials(),
             client_options={"api_endpoint": cloud.emulator.storage_address},
         )
     ) as client:
@@ -92,7 +92,7 @@ def test_a_given_data_folder_is_kept(tmp_path: Path) -> None:
             contextlib.closing(
                 Client(
                     project="demo-project",
-                    credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+                    credentials=AnonymousCredentials(),
                     client_options={"api_endpoint": emulator.storage_address},
                 )
             ) as client,

@@ -43,7 +43,7 @@ def test_a_created_job_forgets_what_only_the_service_says() -> None:
         labels={"a": "b"},
     )
     job = job_created(asked, "theirs", NOON)
-    assert (job.name, job.state, job.create_time) == ("theirs", JobState.JOB_STATE_PENDING, NOON)
+    assert [job.name, job.state, job.create_time] == ["theirs", JobState.JOB_STATE_PENDING, NOON]
     assert "error" not in job
     assert "end_time" not in job
     assert dict(job.labels) == {"a": "b"}
@@ -53,7 +53,7 @@ def test_a_created_job_forgets_what_only_the_service_says() -> None:
 def test_times_follow_the_states() -> None:
     """RUNNING sets start_time, an end sets end_time, every move sets update_time."""
     job = job_moved(running(), JobState.JOB_STATE_SUCCEEDED, NOON + 2 * MINUTE)
-    assert (job.create_time, job.start_time, job.end_time) == (NOON, NOON + MINUTE, NOON + 2 * MINUTE)
+    assert [job.create_time, job.start_time, job.end_time] == [NOON, NOON + MINUTE, NOON + 2 * MINUTE]
     assert job.update_time == job.end_time
 
 
@@ -83,7 +83,7 @@ def test_an_error_may_come_later() -> None:
     failed = job_moved(running(), JobState.JOB_STATE_FAILED, NOON + 2 * MINUTE)
     late = job_explained(failed, ERROR, NOON + 3 * MINUTE)
     assert late.error == ERROR
-    assert (late.end_time, late.update_time) == (NOON + 2 * MINUTE, NOON + 3 * MINUTE)
+    assert [late.end_time, late.update_time] == [NOON + 2 * MINUTE, NOON + 3 * MINUTE]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_error_may_come_later() -> None:
 def test_an_ended_job_never_moves_again(state: JobState) -> None:
     """From an end there is no way on."""
     ended = job_moved(running(), state, NOON)
-    for after in JobState:
+    for after in JobState.__members__.values():
         with pytest.raises(IllegalMoveError):
             job_moved(ended, after, NOON)
 
