@@ -120,7 +120,10 @@ class JobRun:
             task.cancel()
         await asyncio.wait({work, stop})
         outcome = self._outcome(work)
-        await self._clean_up()
+        try:
+            await self._clean_up()
+        except Exception:  # noqa: BLE001 - whatever goes wrong here, the job must end; the log has the traceback
+            _log.exception("cleaning up after job %s failed", self._key.id)
         await self._finish(outcome)
 
     def _outcome(self, work: asyncio.Task[None]) -> Outcome:
