@@ -79,10 +79,16 @@ class AirflowApi:
             raise
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
-        """Return the log of one try of a task."""
+        """Return the log of one try of a task, errors included."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        lines = self._call("GET", path).json()["content"]
-        return "\n".join(f"{line.get('level', ''):8}{line['event']}" for line in lines)
+        text = []
+        for line in self._call("GET", path).json()["content"]:
+            # Airflow's pages fold lines by these marks.
+            if not line["event"].startswith(("::group::", "::endgroup::")):
+                text.append(f"{line.get('level', ''):8}{line['event']}")
+            errors = line.get("error_detail") or ()
+            text.extend(f"{'':8}{error['exc_type']}: {error['exc_value']}" for error in errors)
+        return "\n".join(text)
 
     def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
         if "Authorization" not in self._http.headers:

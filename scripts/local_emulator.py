@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from local_airflow import clean_environment
-from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +39,9 @@ def start_emulator(
     :param settings: Options of ``vertex-emulator start``, such as ``{"warm-start-seconds": 1}``.
     """
     options = {
-        "port": free_port(8085),
-        "storage-port": free_port(9023),
+        # Any free ports: the environment carries them to whoever needs them.
+        "port": 0,
+        "storage-port": 0,
         "data-dir": data_dir,
         **settings,
     }
