@@ -45,17 +45,21 @@ python_of_version() {
     return 1
 }
 
-# The tests with the lowest versions of our dependencies that pyproject.toml allows.
+# The tests with the lowest versions of our dependencies that pyproject.toml allows. Only uv resolves to those.
+# The trainer's exact versions belong to its image, not to them: here it runs with what fits.
 lowest_versions() {
+    local python=$scratch/lowest/bin/python
     make_environment "$scratch/lowest" .venv/bin/python &&
         make_environment "$scratch/uv" .venv/bin/python &&
         install_into "$scratch/uv" uv || return 1
-    # Only uv can resolve to the lowest versions. What the tests need besides is installed around them.
     PATH="$scratch/uv/bin:$PATH"
-    uv pip install --quiet --python "$scratch/lowest/bin/python" --resolution lowest-direct --editable ".[emulator]" &&
-        uv pip install --quiet --python "$scratch/lowest/bin/python" --requirement "$TRAINER" --editable ".[test]" &&
-        uv pip list --quiet --python "$scratch/lowest/bin/python" |
-        grep -E '^(apache-airflow|apache-airflow-providers-google|google-cloud-aiplatform|pendulum) ' &&
+    uv pip install --quiet --python "$python" --resolution lowest-direct --editable ".[emulator]" || return 1
+    uv pip freeze --quiet --python "$python" |
+        grep -E '^(apache-airflow|apache-airflow-providers-google|google-cloud-aiplatform|pendulum)==' |
+        tee "$scratch/lowest.txt"
+    sed 's/==.*//' "$TRAINER" >"$scratch/trainer.txt"
+    uv pip install --quiet --python "$python" --constraint "$scratch/lowest.txt" \
+        --requirement "$scratch/trainer.txt" --editable ".[test]" &&
         run_tests "$scratch/lowest"
 }
 
