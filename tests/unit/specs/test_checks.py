@@ -39,7 +39,7 @@ def test_regions_that_are_accepted(region: str) -> None:
 
 @pytest.mark.parametrize(
     "region",
-    ["", "europe", "europe-west", "europe-west4-b", "Europe-West4", " europe-west4", "-", None, 4, []],
+    ["", "europe", "europe-west", "europe-west4-b", "Europe-West4", " europe-west4", "-", None, 4],
 )
 def test_regions_that_are_refused(region: Any) -> None:
     """A zone, an upper-case or missing region is told with field, value and fix."""
@@ -134,10 +134,9 @@ def test_labels_that_are_accepted(labels: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("labels", "start"),
     [
-        ("team", "labels = 'team': write a mapping"),
-        ({"Team": "a"}, "labels = 'Team': a key has 1 to 64 of lower-case letters"),
-        ({"": "a"}, "labels = '': a key has 1 to 64"),
-        ({"k" * 65: "a"}, f"labels = '{'k' * 65}': a key has 1 to 64"),
+        ({"Team": "a"}, "labels['Team']: a key has 1 to 64 of lower-case letters"),
+        ({"": "a"}, "labels['']: a key has 1 to 64"),
+        ({"k" * 65: "a"}, f"labels['{'k' * 65}']: a key has 1 to 64"),
         ({"team": "A"}, "labels['team'] = 'A': at most 64 of lower-case letters"),
         ({"team": "a b"}, "labels['team'] = 'a b': at most 64"),
         ({"team": "a" * 65}, f"labels['team'] = '{'a' * 65}': at most 64"),
@@ -194,12 +193,27 @@ def test_zero_is_allowed_where_it_means_something(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "2h", "-5s", "one", "1e3", "s", True, [], {}, float("nan"), float("inf"), 1e13, "1" * 20 + "s"],
+    ["", "2h", "-5s", "one", "1e3", "s", True, float("nan"), float("inf"), 1e13, "1" * 20 + "s"],
 )
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     """Whatever the API cannot take as a duration is told before it is sent."""
     (line,) = lines(lambda problems: checks.seconds("max_run_duration", value, problems))
     assert line.startswith("max_run_duration = ")
+
+
+@pytest.mark.parametrize("value", [[1], (1,), {"a": 1}, {1}, b"1"])
+def test_a_container_is_refused_without_its_content(value: Any) -> None:
+    """What should be a single value and holds several may hold an environment: it is not shown."""
+    checked: list[tuple[str, ...]] = [
+        lines(lambda problems: checks.check_region(value, problems)),
+        lines(lambda problems: checks.check_gs_uri("base_output_dir", value, problems)),
+        lines(lambda problems: checks.seconds("poll_interval", value, problems)),
+    ]
+    assert checked == [
+        ("region: write a region like 'europe-west4'",),
+        ("base_output_dir: write a Cloud Storage address like 'gs://bucket/folder'",),
+        ("poll_interval: write a timedelta, a number of seconds, or a text like '7200s'",),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -358,7 +358,7 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
             "machine_type: goes with container_uri; with config, write it into the worker pool",
         ),
         ({**SHORT, "display_name": ""}, "display_name = '': write 1 to 128 characters"),
-        ({**SHORT, "labels": {"Team": "a"}}, "labels = 'Team': a key has 1 to 64 of"),
+        ({**SHORT, "labels": {"Team": "a"}}, "labels['Team']: a key has 1 to 64 of"),
         ({**SHORT, "labels": "team"}, "labels"),
         ({**SHORT, "labels": ["team"]}, "labels"),
         ({**SHORT, "persistent_resource_id": "Nightly"}, "persistent_resource_id = 'Nightly': 1 to 63 "),
@@ -416,8 +416,7 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
         (
             {**WRITTEN, "worker_pool_specs": [pool(machine_spec=machine("g2-standard-24", "NVIDIA_L4", 1))]},
             (
-                "worker_pool_specs[0].machine_spec = {'machine_type': 'g2-standard-24', 'accelerator_type': "
-                "'NVIDIA_L4', 'accelerator_count': 1}: g2-standard-24 has accelerator_type 'NVIDIA_L4' and "
+                "worker_pool_specs[0].machine_spec.machine_type = 'g2-standard-24': has accelerator_type 'NVIDIA_L4' and "
                 "accelerator_count 2; write both"
             ),
         ),
@@ -577,7 +576,6 @@ def test_all_problems_of_a_request_come_at_once() -> None:
     fields = {line.split(" = ")[0].split(": ")[0] for line in told}
     assert fields == {
         "display_name",
-        "labels",
         "labels['Team']",
         "worker_pool_specs[0].machine_spec.accelerator_count",
         "worker_pool_specs[0].imageUri",

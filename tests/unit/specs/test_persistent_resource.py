@@ -259,21 +259,21 @@ SCALING_FIX = "write min_replica_count and max_replica_count, 1 <= min < max"
         ),
         (
             scaled(min_replica_count=1),
-            f"resource_pools[0].autoscaling_spec = {{'min_replica_count': 1}}: {SCALING_FIX}",
+            f"resource_pools[0].autoscaling_spec = '1 to None': {SCALING_FIX}",
         ),
         (
             scaled(min_replica_count=0, max_replica_count=2),
-            "resource_pools[0].autoscaling_spec = {'min_replica_count': 0, 'max_replica_count': 2}: ",
+            f"resource_pools[0].autoscaling_spec = '0 to 2': {SCALING_FIX}",
         ),
         (
             scaled(min_replica_count=2, max_replica_count=2),
-            "resource_pools[0].autoscaling_spec = {'min_replica",
+            f"resource_pools[0].autoscaling_spec = '2 to 2': {SCALING_FIX}",
         ),
         (
             scaled(min_replica_count=3, max_replica_count=4),
             "resource_pools[0].replica_count = 2: must be between 3 and 4",
         ),
-        ({**GOOD, "labels": {"Team": "a"}}, "labels = 'Team': a key has"),
+        ({**GOOD, "labels": {"Team": "a"}}, "labels['Team']: a key has"),
         ({**GOOD, "display_name": ""}, "display_name = '': write 1 to 128 characters"),
         ({**GOOD, "network": "default"}, "network = 'default': write"),
         (
@@ -306,6 +306,6 @@ def test_all_problems_of_a_request_come_at_once() -> None:
         "persistent_resource_id",
         "resource_pools[0].replica_count",
         "resource_pools[1].machine_spec.machine_type",
-        "labels",
+        "labels['Team']",
         "network",
     }
