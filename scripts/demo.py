@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -89,17 +90,18 @@ class Demo:
 
         cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, self._scratch / "cloud")
         stack.callback(cloud.close)
-        succeeded = self._show_run(airflow, cloud)
+        succeeded = self._show_run(airflow, cloud, processes)
         if self._keep:
             self._wait_for_ctrl_c(airflow, environment)
         return succeeded
 
-    def _show_run(self, airflow: LocalAirflow, cloud: Cloud) -> bool:
+    def _show_run(self, airflow: LocalAirflow, cloud: Cloud, processes: Processes) -> bool:
         api = airflow.api
         run = self._scheduled_run(airflow)
         began = time.monotonic()
         view = RunView(self._console, api, cloud, run)
         for _ in view.looks():
+            processes.check()
             airflow.processes.check()
             time.sleep(0.3)
         run_id = run["dag_run_id"]
@@ -160,7 +162,8 @@ class Demo:
         self._console.print()
         self._console.print(f"Airflow   {airflow.url}  (user {USER}, password {PASSWORD})")
         address = environment["VERTEX_AI_EMULATOR_HOST"]
-        self._console.print(f"Emulator  VERTEX_AI_EMULATOR_HOST={address} vertex-emulator jobs")
+        command = os.path.relpath(Path(sys.executable).with_name("vertex-emulator"))
+        self._console.print(f"Emulator  {command} jobs --host {address}")
         self._console.print("Both stay up until Ctrl-C.")
         try:
             while True:

@@ -74,8 +74,14 @@ class Processes:
 
         :raises ProcessError: It ended with another code than 0, or has not ended after ``timeout`` seconds.
         """
-        process = self._running[name]
-        self.wait_for(lambda: process.poll() == 0, f"{name} is done", timeout)
+        try:
+            code = self._running[name].wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessError(
+                f"{name} is not done after {timeout:.0f} s; see {self.log_path(name)}"
+            ) from error
+        if code:
+            raise self._ended(name)
         del self._running[name]
 
     def kill(self, name: str) -> None:
@@ -106,11 +112,15 @@ class Processes:
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Raise ProcessError, with the end of its log, when a process has failed."""
+        """Raise ProcessError, with the end of its log, when a process has ended by itself."""
         for name, process in self._running.items():
-            if process.poll():
-                log = self.log_path(name)
-                raise ProcessError(f"{name} ended with code {process.returncode}; {log} ends:\n{tail(log)}")
+            if process.poll() is not None:
+                raise self._ended(name)
+
+    def _ended(self, name: str) -> ProcessError:
+        log = self.log_path(name)
+        code = self._running[name].returncode
+        return ProcessError(f"{name} ended with code {code}; {log} ends:\n{tail(log)}")
 
 
 def free_port(preferred: int) -> int:
