@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
     InvalidRequestError,
+    PersistentResourceError,
     QuotaExceededError,
     ServiceUnreachableError,
     VertexTrainingError,
@@ -101,7 +102,7 @@ class VertexOperator(BaseOperator):
 
 
 @contextmanager
-def typed_errors(subject: str) -> Iterator[None]:
+def typed_errors(subject: str, *, missing: str = "") -> Iterator[None]:
     """
     Turn what a check or a call raises into what a task should end with.
 
@@ -109,6 +110,7 @@ def typed_errors(subject: str) -> Iterator[None]:
     own, are left as they are: a retry is right for them.
 
     :param subject: What the service was asked for, for the message.
+    :param missing: Next step when the service does not find something that the request names.
     """
     try:
         yield
@@ -118,6 +120,8 @@ def typed_errors(subject: str) -> Iterator[None]:
         match call_problem(error):
             case CallProblem.QUOTA:
                 raise QuotaExceededError(f"No {subject}: {error}") from error
+            case CallProblem.MISSING if missing:
+                raise PersistentResourceError(f"No {subject}: {error}\nNext step: {missing}") from error
             case CallProblem.REFUSED:
                 raise AirflowFailException(f"Vertex AI refused the {subject}: {error}") from error
             case _:

@@ -42,10 +42,11 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         super().__init__(**kwargs)
         self.persistent_resource_id: str | None = persistent_resource_id
 
-    def job_request(self, config: Any, problems: Problems) -> dict[str, Any]:
+    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> dict[str, Any]:
         """Return the ``CustomJob`` to create."""
         if self.persistent_resource_id is None:
             # A template may have rendered to nothing; without the id the job would run on demand, and cost.
             check_persistent_resource_id(None, problems)
         wanted = {field: getattr(self, field) for field in JOB_FIELDS}
-        return custom_job({**wanted, "config": config}, problems)
+        wanted["config"] = config
+        return custom_job(wanted, problems, default_display_name=default_display_name)

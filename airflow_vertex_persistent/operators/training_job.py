@@ -181,11 +181,12 @@ class TrainingOperator(VertexOperator):
         self._running_job: ResourceName | None = None
 
     @abstractmethod
-    def job_request(self, config: Any, problems: Problems) -> dict[str, Any]:
+    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> dict[str, Any]:
         """
         Return the job to create; ``problems`` hears of what is wrong.
 
         :param config: The parameter of that name, read and rendered.
+        :param default_display_name: For a job that has none.
         """
 
     def execute(self, context: Context) -> Any:
@@ -194,10 +195,9 @@ class TrainingOperator(VertexOperator):
 
         problems = Problems("custom job")
         watch = self.watch_arguments(problems)
-        if self.display_name is None:
-            self.display_name = default_display_name(context)
-        request = self.job_request(self._read_config(context, problems), problems)
-        with typed_errors("custom job"):
+        config = self._read_config(context, problems)
+        request = self.job_request(config, default_display_name(context), problems)
+        with typed_errors("custom job", missing=_missing(request)):
             problems.raise_if_any()
             hook = TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
             project_id = self.project_id or hook.default_project_id
@@ -228,6 +228,7 @@ class TrainingOperator(VertexOperator):
         self.log.info("Cancelled %s: its task was stopped", self._running_job)
 
     def _persist_links(self, context: Context, job: ResourceName) -> None:
+        """Push the addresses, with the project's number as the service has it: result and errors do the same."""
         TrainingJobLink().persist(context, job_console_url(job))
         TrainingLogsLink().persist(context, job_logs_url(job))
         PersistentResourcesLink().persist(context, persistent_resources_console_url(job.project))
@@ -259,6 +260,13 @@ class TrainingOperator(VertexOperator):
             problems.add("config", self.config, "is neither YAML nor JSON")
             return {}
         return self.render_template(content, context)
+
+
+def _missing(request: dict[str, Any]) -> str:
+    """Say what to do when the service does not find something that the job names."""
+    if resource := request["job_spec"].get("persistent_resource_id"):
+        return f"create persistent resource {resource!r} in the same project and region first."
+    return "check the names in the job."
 
 
 def default_display_name(context: Context) -> str:

@@ -44,7 +44,9 @@ JOB_FIELDS = (
 )
 
 
-def custom_job(wanted: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+def custom_job(
+    wanted: Mapping[str, Any], problems: Problems, *, default_display_name: str | None = None
+) -> dict[str, Any]:
     """
     Return the ``CustomJob`` that is wanted, in the API's JSON form with snake-case keys.
 
@@ -53,6 +55,7 @@ def custom_job(wanted: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     :param wanted: The fields of :data:`JOB_FIELDS`, after templates were rendered. ``config`` is a mapping:
         a CustomJob body (``displayName``, ``jobSpec``) or a CustomJobSpec (``workerPoolSpecs``).
     :param problems: Hears of everything that is wrong.
+    :param default_display_name: For a job that has none.
     """
     from google.cloud.aiplatform_v1.types import CustomJob
 
@@ -61,6 +64,8 @@ def custom_job(wanted: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     spec = _spec_of(body)
     pools = _work(given, spec, problems)
     _merge_parameters(given, body, spec, problems)
+    if "displayName" not in body:
+        body.setdefault("display_name", default_display_name)
 
     message = CustomJob.pb().DESCRIPTOR
     spec_message = message.fields_by_name["job_spec"].message_type

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskInstanceState
 from asgiref.sync import sync_to_async
 
 from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.states import job_phase
+from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.base import VertexTrigger
 from airflow_vertex_persistent.triggers.task_state import task_state
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
+
+# The service fills the error of a failed job about a minute after its state.
+_LATE_ERROR_SECONDS = 90.0
 
 
 class TrainingJobTrigger(VertexTrigger):
@@ -34,6 +38,7 @@ class TrainingJobTrigger(VertexTrigger):
         super().__init__(**shared)
         self.job = job
         self.cancel_on_kill = cancel_on_kill
+        self._unexplained_since: float | None = None
 
     @property
     def subject(self) -> str:
@@ -53,8 +58,15 @@ class TrainingJobTrigger(VertexTrigger):
         return job_snapshot(await hook.get_custom_job(ResourceName.parse(self.job)))
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
-        """Tell whether the job has ended."""
-        return snapshot is not None and job_phase(snapshot["state"]).ended
+        """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
+        if snapshot is None or not job_phase(snapshot["state"]).ended:
+            return False
+        if job_phase(snapshot["state"]) is not JobPhase.FAILED or snapshot["error_code"]:
+            return True
+        now = time.monotonic()
+        if self._unexplained_since is None:
+            self._unexplained_since = now
+        return now - self._unexplained_since >= _LATE_ERROR_SECONDS
 
     async def on_kill(self) -> None:
         """
