@@ -102,7 +102,7 @@ class VertexOperator(BaseOperator):
 
 
 @contextmanager
-def typed_errors(subject: str, *, missing: str = "") -> Iterator[None]:
+def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     """
     Turn what a check or a call raises into what a task should end with.
 
@@ -110,7 +110,7 @@ def typed_errors(subject: str, *, missing: str = "") -> Iterator[None]:
     own, are left as they are: a retry is right for them.
 
     :param subject: What the service was asked for, for the message.
-    :param missing: Next step when the service does not find something that the request names.
+    :param missing: Next step when the service does not find the persistent resource that the request names.
     """
     try:
         yield

@@ -262,11 +262,10 @@ class TrainingOperator(VertexOperator):
         return self.render_template(content, context)
 
 
-def _missing(request: dict[str, Any]) -> str:
-    """Say what to do when the service does not find something that the job names."""
-    if resource := request["job_spec"].get("persistent_resource_id"):
-        return f"create persistent resource {resource!r} in the same project and region first."
-    return "check the names in the job."
+def _missing(request: dict[str, Any]) -> str | None:
+    """Say what to do when the service does not find the persistent resource of a job that has one."""
+    resource = request["job_spec"].get("persistent_resource_id")
+    return resource and f"create persistent resource {resource!r} in the same project and region first."
 
 
 def default_display_name(context: Context) -> str:

@@ -61,7 +61,8 @@ class TrainingJobTrigger(VertexTrigger):
         """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
         if snapshot is None or not job_phase(snapshot["state"]).ended:
             return False
-        if job_phase(snapshot["state"]) is not JobPhase.FAILED or snapshot["error_code"]:
+        explained = snapshot["error_code"] or snapshot["error_message"]
+        if job_phase(snapshot["state"]) is not JobPhase.FAILED or explained:
             return True
         now = time.monotonic()
         if self._unexplained_since is None:
