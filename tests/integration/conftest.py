@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Runs DAGs with ``dag.test()`` against an emulator.
+
+The metadata database is made once per session, in the Airflow home of the test run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from airflow.sdk import DAG
+from google.api_core.exceptions import NotFound
+from google.cloud.aiplatform_v1 import JobServiceClient, PersistentResourceServiceClient
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
+
+from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
+from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.persistent_resource import (
+    CreatePersistentResourceOperator,
+    DeletePersistentResourceOperator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+PROJECT = "demo-project"
+REGION = "europe-west4"
+PARENT = f"projects/{PROJECT}/locations/{REGION}"
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
+BUCKET = "nightly-models"
+MACHINE = "n1-standard-4"
+POOL = {
+    "machine_spec": {"machine_type": MACHINE},
+    "replica_count": 2,
+    "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+}
+DEADLINE = 60.0
+
+_DOCKERFILE = """\
+FROM python:3.11-slim
+WORKDIR /app
+COPY . .
+ENTRYPOINT ["python", "/app/task.py"]
+CMD ["succeed"]
+"""
+# What a test wants of the training code is its first argument.
+_TASK = """\
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+what, *rest = sys.argv[1:]
+print("training", what, *rest, flush=True)
+if what == "sleep":
+    time.sleep(float(rest[0]))
+elif what == "fail":
+    raise ValueError("the loss is not a number")
+"""
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def airflow_database() -> None:
+    """Make the metadata database and tell it of the DAG folder, which stays empty."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.utils.db import initdb
+    from airflow.utils.session import create_session
+
+    initdb()
+    with create_session() as session:
+        DagBundlesManager().sync_bundles_to_db(session=session)
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect Airflow to the demo project."""
+    extra = {"project": PROJECT, "is_anonymous": True}
+    value = json.dumps({"conn_type": "google_cloud_platform", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", value)
+
+
+class Cloud:
+    """
+    What a test looks at, and does, behind Airflow's back.
+
+    :param address: Of the emulator.
+    :param data_dir: Where the emulator keeps logs.
+    """
+
+    IMAGE = IMAGE
+    BUCKET = BUCKET
+    PROJECT = PROJECT
+    REGION = REGION
+
+    def __init__(self, address: str, data_dir: Path) -> None:
+        self.address = address
+        self.data_dir = data_dir
+        channel = grpc.insecure_channel(address)
+        jobs, resources = JobServiceClient, PersistentResourceServiceClient
+        self.jobs = jobs(transport=jobs.get_transport_class("grpc")(channel=channel))
+        self.resources = resources(transport=resources.get_transport_class("grpc")(channel=channel))
+        self.close = channel.close
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any], what: str) -> Any:
+        """Wait until a condition holds, and give back what it answered."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            if answer := condition():
+                return answer
+            time.sleep(0.02)
+        raise AssertionError(f"{what} did not come true in {DEADLINE:g} s")
+
+    def all_jobs(self) -> list[CustomJob]:
+        """Return every job there is."""
+        return list(self.jobs.list_custom_jobs(parent=PARENT))
+
+    def running_job(self) -> CustomJob:
+        """Wait for the one job that runs."""
+
+        def find() -> CustomJob | None:
+            jobs = self.all_jobs()
+            assert len(jobs) < 2, jobs
+            return jobs[0] if jobs and jobs[0].state == JobState.JOB_STATE_RUNNING else None
+
+        job: CustomJob = self.wait_for(find, "a job runs")
+        return job
+
+    def occupy(self, resource_id: str = "nightly") -> CustomJob:
+        """Take all machines of a persistent resource with a job that does not end by itself."""
+        pool = {
+            "machine_spec": POOL["machine_spec"],
+            "disk_spec": POOL["disk_spec"],
+            "replica_count": 1,
+            "container_spec": {"image_uri": IMAGE, "args": ["sleep", "600"]},
+        }
+        job: Any = {
+            "display_name": "occupies",
+            "job_spec": {"worker_pool_specs": [pool, pool], "persistent_resource_id": resource_id},
+        }
+        self.jobs.create_custom_job(parent=PARENT, custom_job=job)
+        return self.running_job()
+
+    def cancel_running_job(self) -> None:
+        """Cancel the job that runs, as somebody in the console would."""
+        self.jobs.cancel_custom_job(name=self.running_job().name)
+
+    def log(self, job: str) -> str:
+        """Return what the first replica of a job printed."""
+        path = self.data_dir / "logs" / job.rpartition("/")[2] / "workerpool0-0.log"
+        return path.read_text(encoding="utf-8")
+
+    def resource(self, resource_id: str = "nightly") -> PersistentResource | None:
+        """Return a persistent resource as it is now, ``None`` if there is none."""
+        try:
+            return self.resources.get_persistent_resource(name=f"{PARENT}/persistentResources/{resource_id}")
+        except NotFound:
+            return None
+
+    def start_resource(self, resource_id: str = "nightly", **fields: Any) -> None:
+        """Begin to create a persistent resource with two machines."""
+        resource: Any = {"resource_pools": [POOL], **fields}
+        self.resources.create_persistent_resource(
+            parent=PARENT, persistent_resource=resource, persistent_resource_id=resource_id
+        )
+
+    def create_resource(self, resource_id: str = "nightly", **fields: Any) -> None:
+        """Create a persistent resource and wait until it is not PROVISIONING any more."""
+        self.start_resource(resource_id, **fields)
+        self.wait_while(resource_id, PersistentResource.State.PROVISIONING)
+
+    def wait_while(self, resource_id: str, state: Any) -> None:
+        """Wait until a persistent resource has left a state."""
+        self.wait_for(
+            lambda: (now := self.resource(resource_id)) is None or now.state != state,
+            f"{resource_id} is not {state.name} any more",
+        )
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that stands for the image of the training code."""
+    folder = tmp_path_factory.mktemp("image")
+    (folder / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
+    (folder / "task.py").write_text(_TASK, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def start_cloud(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cloud]]:
+    """Start an emulator with some settings and point Airflow to it."""
+    opened: list[Any] = []
+
+    def start(**settings: Any) -> Cloud:
+        emulator = VertexEmulator(
+            images={IMAGE: image_folder}, buckets=[BUCKET], settings=EmulatorSettings(**settings)
+        )
+        emulator.__enter__()
+        cloud = Cloud(emulator.address, emulator.data_dir)
+        opened.append((emulator, cloud))
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        return cloud
+
+    try:
+        yield start
+    finally:
+        for emulator, cloud in opened:
+            cloud.close()
+            emulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def cloud(start_cloud: Callable[..., Cloud]) -> Cloud:
+    """An emulator with the persistent resource ``nightly``."""
+    started = start_cloud()
+    started.create_resource()
+    return started
+
+
+@pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """Both ways to wait."""
+    return bool(request.param)
+
+
+@dataclass
+class Run:
+    """
+    What became of a DAG run.
+
+    :param states: State of each task instance; a mapped one is ``task[0]``.
+    :param errors: What each failed task instance raised, one error per attempt.
+    :param xcoms: Values by task instance and key.
+    """
+
+    states: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, list[BaseException]] = field(default_factory=dict)
+    xcoms: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def result(self, task: str = "train") -> Any:
+        """Return the result of a task that must have succeeded."""
+        assert self.states[task] == "success", self.errors
+        return self.xcoms[task].get("return_value")
+
+    def error(self, task: str = "train") -> BaseException:
+        """Return the one error of a task that must have failed at its first attempt."""
+        assert self.states[task] == "failed"
+        (error,) = self.errors[task]
+        return error
+
+
+def instance_name(ti: Any) -> str:
+    """Return the name of a task instance, with its index if it is mapped."""
+    return ti.task_id if ti.map_index in (-1, None) else f"{ti.task_id}[{ti.map_index}]"
+
+
+def _run(dag: DAG) -> Run:
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    bag = DagBag(dag_folder=os.devnull, bundle_name="dags-folder")
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+    run = Run()
+
+    def note(context: Any) -> None:
+        run.errors.setdefault(instance_name(context["ti"]), []).append(context["exception"])
+
+    for task in dag.tasks:
+        callbacks: Any = task
+        if task.is_mapped:
+            callbacks.partial_kwargs |= {"on_failure_callback": [note], "on_retry_callback": [note]}
+        else:
+            callbacks.on_failure_callback = callbacks.on_retry_callback = [note]
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        dag_run = dag.test()
+    finally:
+        signal.signal(signal.SIGTERM, on_term)  # Airflow's own would keep the tests from being stopped
+    for ti in dag_run.get_task_instances():
+        run.states[instance_name(ti)] = str(ti.state)
+    with create_session() as session:
+        for row in session.query(XComModel).filter_by(dag_id=dag.dag_id, run_id=dag_run.run_id):
+            values = run.xcoms.setdefault(instance_name(row), {})
+            values[row.key] = XComModel.deserialize_value(row)
+    return run
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest, tmp_path: Path) -> DAG:
+    """A DAG of this test alone, in a file of its own folder."""
+    name = "".join(c if c.isalnum() else "_" for c in request.node.name)
+    made = DAG(dag_id=name, schedule=None, default_args={"retry_delay": timedelta(0)})
+    made.fileloc = str(tmp_path / "dag.py")
+    return made
+
+
+@pytest.fixture
+def run_dag(dag: DAG) -> Callable[[], Run]:
+    """Run the test's DAG."""
+    return lambda: _run(dag)
+
+
+@pytest.fixture
+def train(dag: DAG) -> Callable[..., PersistentResourceCustomJobOperator]:
+    """Make the task ``train`` with short pauses; arguments are the training code's."""
+
+    def make(*args: str, **changes: Any) -> PersistentResourceCustomJobOperator:
+        values: dict[str, Any] = {
+            "task_id": "train",
+            "region": REGION,
+            "persistent_resource_id": "nightly",
+            "poll_interval": 0.05,
+        }
+        if not {"worker_pool_specs", "config"} & set(changes):
+            values |= {"container_uri": IMAGE, "machine_type": MACHINE, "args": list(args) or None}
+        return PersistentResourceCustomJobOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def create(dag: DAG) -> Callable[..., CreatePersistentResourceOperator]:
+    """Make the task ``create`` with short pauses."""
+
+    def make(**changes: Any) -> CreatePersistentResourceOperator:
+        values: dict[str, Any] = {
+            "task_id": "create",
+            "region": REGION,
+            "persistent_resource_id": "nightly",
+            "resource_pools": [POOL],
+            "poll_interval": 0.05,
+        }
+        return CreatePersistentResourceOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def delete(dag: DAG) -> Callable[..., DeletePersistentResourceOperator]:
+    """Make the task ``delete`` with short pauses."""
+
+    def make(**changes: Any) -> DeletePersistentResourceOperator:
+        values: dict[str, Any] = {
+            "task_id": "delete",
+            "region": REGION,
+            "persistent_resource_id": "nightly",
+            "poll_interval": 0.05,
+        }
+        return DeletePersistentResourceOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def meanwhile() -> Callable[[Callable[[], object]], AbstractContextManager[None]]:
+    """Do something in a thread while a block runs; its error is the test's error."""
+
+    @contextmanager
+    def run(action: Callable[[], object]) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(action)
+            yield
+            done.result(DEADLINE)
+
+    return run
