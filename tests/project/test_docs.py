@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,3 +26,12 @@ def test_the_reference_has_every_class(modules: list[Module], root: Path) -> Non
     }
     existing = {module.name for module in modules if module.room in SHOWN and module.classes()}
     assert shown == existing | {"airflow_vertex_persistent.emulator"}
+
+
+def test_the_readme_shows_code_that_runs(root: Path) -> None:
+    """Each piece of Python in the README stands in an example just so, and examples are tested."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    examples = [path.read_text() for path in (root / "dags_examples").glob("*.py")]
+    for block in blocks:
+        assert any(indent(block, "    ") in example or block in example for example in examples), block
