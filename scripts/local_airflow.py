@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's real processes on this machine: SQLite, loopback, a scratch folder, nothing left behind.
+"""Airflow's real processes on this machine: loopback, a scratch folder, nothing left behind.
 
 Unlike ``airflow standalone`` each process can be started and killed by itself, nothing is written outside
 the scratch folder, and the end of the ``with`` block is the end of every process that was started.
@@ -48,6 +48,7 @@ class LocalAirflow:
     :param dags_folder: Folder whose DAGs are loaded. All are paused at first.
     :param environment: Variables for all processes, such as connections.
     :param port: Where the API server listens if that is free; otherwise any free port is taken.
+    :param database: SQLAlchemy address of an empty database; by default SQLite in the scratch folder.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class LocalAirflow:
         *,
         environment: Mapping[str, str] | None = None,
         port: int = 8080,
+        database: str | None = None,
     ) -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port(port)}"
@@ -64,6 +66,8 @@ class LocalAirflow:
         self.processes = Processes(home / "processes")
         self._started = contextlib.ExitStack()
         self._environment = {**_settings(home, dags_folder, self.url), **(environment or {})}
+        if database is not None:
+            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
 
     def __enter__(self) -> Self:
         """Create the database, start every process and wait until all are healthy."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
             settings={"resource-provisioning-seconds": 1, "resource-teardown-seconds": 1},
         )
         cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, scratch / "cloud")
-        with LocalAirflow(scratch / "airflow", DAGS, environment=environment, port=0) as airflow:
+        database = os.environ.get("TEST_DATABASE")  # an empty one, see scripts/soak.sh; else SQLite
+        airflow = LocalAirflow(scratch / "airflow", DAGS, environment=environment, port=0, database=database)
+        with airflow:
             yield Installation(airflow, cloud)
         cloud.close()
