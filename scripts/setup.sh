@@ -19,7 +19,7 @@ usable() {
 
 same_python() {
     local version="import sys; print(sys.version, sys.base_prefix)"
-    [ "$("$1" -c "$version")" = "$("$2" -c "$version")" ]
+    [ "$("$1" -c "$version" 2>/dev/null)" = "$("$2" -c "$version")" ]
 }
 
 if usable; then
