@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives every test run an Airflow home of its own, before the first import of Airflow reads it."""
+"""
+Gives every test run an Airflow home of its own, before the first import of Airflow reads it, and the tests a
+relay: a service in front of the emulator that can fail.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -24,3 +36,78 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
 }
+
+
+class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs have some
+    """
+    Passes calls on to an emulator, except those that a test wants to fail.
+
+    :param target: Address of the emulator.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.calls: list[tuple[str, float | None]] = []
+        self._failures: dict[str, list[tuple[grpc.StatusCode, str, bool]]] = {}
+        self._lock = threading.Lock()
+        self._channel = grpc.insecure_channel(target)
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        self._server.add_generic_rpc_handlers((self,))
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def close(self) -> None:
+        """End all calls."""
+        self._server.stop(grace=None).wait()
+        self._channel.close()
+
+    def refuse(self, method: str, *, code: str = "UNAVAILABLE", text: str = "away", times: int = 1) -> None:
+        """Let the next calls of a method fail before they reach the emulator."""
+        self._failures[method] = [(grpc.StatusCode[code], text, False)] * times
+
+    def lose_reply(self, method: str) -> None:
+        """Let the next call of a method happen, but fail for the caller."""
+        self._failures[method] = [(grpc.StatusCode.UNAVAILABLE, "connection reset", True)]
+
+    def count(self, method: str) -> int:
+        """Return how often a method has been called."""
+        return sum(name == method for name, _ in self.calls)
+
+    def deadlines(self, method: str) -> list[float | None]:
+        """Return the seconds that each call of a method had left when it came in."""
+        return [seconds for name, seconds in self.calls if name == method]
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return how to answer one call."""
+        path = handler_call_details.method
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self._answer(path, request, context)
+        )
+
+    def _answer(self, path: str, request: bytes, context: Any) -> bytes:
+        method = path.rpartition("/")[2]
+        with self._lock:
+            self.calls.append((method, context.time_remaining()))
+            failure = self._failures[method].pop(0) if self._failures.get(method) else None
+        if failure is not None and not failure[2]:
+            context.abort(*failure[:2])
+        try:
+            reply: bytes = self._channel.unary_unary(path, None, None)(request, timeout=30)
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
+        if failure is not None:
+            context.abort(*failure[:2])
+        return reply
+
+
+@pytest.fixture
+def start_relay() -> Iterator[Callable[[str], Relay]]:
+    """Start a relay in front of the emulator at an address."""
+    relays: list[Relay] = []
+
+    def start(target: str) -> Relay:
+        relays.append(Relay(target))
+        return relays[-1]
+
+    yield start
+    for relay in relays:
+        relay.close()

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from tests.conftest import Relay
 
 PROJECT = "demo-project"
 REGION = "europe-west4"
@@ -202,27 +204,51 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start_cloud(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cloud]]:
+def cloud_at() -> Iterator[Callable[[str, Path], Cloud]]:
+    """Connect to an emulator that runs already."""
+    opened: list[Cloud] = []
+
+    def connect(address: str, data_dir: Path) -> Cloud:
+        opened.append(Cloud(address, data_dir))
+        return opened[-1]
+
+    yield connect
+    for cloud in opened:
+        cloud.close()
+
+
+@pytest.fixture
+def start_cloud(
+    image_folder: Path, cloud_at: Callable[[str, Path], Cloud], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Cloud]]:
     """Start an emulator with some settings and point Airflow to it."""
-    opened: list[Any] = []
+    with ExitStack() as stack:
 
-    def start(**settings: Any) -> Cloud:
-        emulator = VertexEmulator(
-            images={IMAGE: image_folder}, buckets=[BUCKET], settings=EmulatorSettings(**settings)
-        )
-        emulator.__enter__()
-        cloud = Cloud(emulator.address, emulator.data_dir)
-        opened.append((emulator, cloud))
-        for name, value in emulator.environment.items():
-            monkeypatch.setenv(name, value)
-        return cloud
+        def start(**settings: Any) -> Cloud:
+            emulator = stack.enter_context(
+                VertexEmulator(
+                    images={IMAGE: image_folder}, buckets=[BUCKET], settings=EmulatorSettings(**settings)
+                )
+            )
+            for name, value in emulator.environment.items():
+                monkeypatch.setenv(name, value)
+            return cloud_at(emulator.address, emulator.data_dir)
 
-    try:
         yield start
-    finally:
-        for emulator, cloud in opened:
-            cloud.close()
-            emulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def empty_cloud(start_cloud: Callable[..., Cloud]) -> Cloud:
+    """An emulator without any persistent resource."""
+    return start_cloud()
+
+
+@pytest.fixture
+def relay(empty_cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
+    """A relay between Airflow and ``empty_cloud``; what the test itself does there goes past it."""
+    started = start_relay(empty_cloud.address)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
+    return started
 
 
 @pytest.fixture
@@ -244,11 +270,13 @@ class Run:
     """
     What became of a DAG run.
 
+    :param dag_state: State of the run.
     :param states: State of each task instance; a mapped one is ``task[0]``.
     :param errors: What each failed task instance raised, one error per attempt.
     :param xcoms: Values by task instance and key.
     """
 
+    dag_state: str = ""
     states: dict[str, str] = field(default_factory=dict)
     errors: dict[str, list[BaseException]] = field(default_factory=dict)
     xcoms: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -294,6 +322,7 @@ def _run(dag: DAG) -> Run:
         dag_run = dag.test()
     finally:
         signal.signal(signal.SIGTERM, on_term)  # Airflow's own would keep the tests from being stopped
+    run.dag_state = str(dag_run.state)
     for ti in dag_run.get_task_instances():
         run.states[instance_name(ti)] = str(ti.state)
     with create_session() as session:

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from google.cloud.aiplatform_v1.types import JobState, PersistentResource
+
+from airflow_vertex_persistent.exceptions import (
+    CapacityError,
+    JobFailedError,
+    PersistentResourceError,
+    QuotaExceededError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.conftest import Relay
+    from tests.integration.conftest import Cloud, Run
+
+    Make = Callable[..., Any]
+    Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]
+
+RESULT_KEYS = {
+    "persistent_resource",
+    "persistent_resource_id",
+    "region",
+    "state",
+    "create_time",
+    "start_time",
+}
+
+
+def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
+    """A resource that is created runs when the task ends, and the result says which."""
+    create(deferrable=deferrable, labels={"team": "ranking"}, display_name="Nightly")
+    result = run_dag().result("create")
+    live = empty_cloud.resource()
+    assert live is not None
+    assert live.state == PersistentResource.State.RUNNING
+    assert (live.display_name, dict(live.labels)) == ("Nightly", {"team": "ranking"})
+    assert set(result) == RESULT_KEYS
+    assert result["persistent_resource"] == live.name
+    assert result["persistent_resource_id"] == "nightly"
+    assert result["region"] == empty_cloud.REGION
+    assert result["state"] == "RUNNING"
+    assert result["create_time"] < result["start_time"]
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_create_adopts(create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
+    """A resource with the same spec is adopted, as often as the task runs."""
+    create(deferrable=deferrable)
+    first = run_dag().result("create")
+    assert run_dag().result("create") == first
+
+
+def test_create_adopts_one_on_its_way(
+    start_cloud: Callable[..., Cloud], create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that somebody else is creating is waited for."""
+    cloud = start_cloud(resource_provisioning_seconds=1.0)
+    cloud.start_resource()
+    create(deferrable=deferrable)
+    assert run_dag().result("create")["state"] == "RUNNING"
+
+
+def test_create_refuses_another_spec(
+    empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that differs fails the task without retries, and each field that differs is named."""
+    empty_cloud.create_resource()
+    pools = [
+        {
+            "machine_spec": {"machine_type": "n1-standard-4"},
+            "replica_count": 3,
+            "disk_spec": {"boot_disk_type": "pd-standard", "boot_disk_size_gb": 100},
+        }
+    ]
+    create(deferrable=deferrable, resource_pools=pools, retries=3)
+    error = run_dag().error("create")
+    assert isinstance(error, AirflowFailException)
+    message = str(error)
+    for part in ("is there already, with another spec", "Next step:"):
+        assert part in message
+    told = [
+        line.removeprefix("  - ").split(" is ")[0] for line in message.splitlines() if line.startswith("  - ")
+    ]
+    assert set(told) == {"resource_pools[0].disk_spec", "resource_pools[0].replica_count"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (
+            "Resources are insufficient in region: {region}. Try a different region or use a different accelerator.",
+            CapacityError,
+        ),
+        (
+            "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion",
+            QuotaExceededError,
+        ),
+        ("An internal error occurred on your cluster.", PersistentResourceError),
+    ],
+)
+def test_a_resource_that_does_not_come_up(
+    start_cloud: Callable[..., Cloud],
+    create: Make,
+    run_dag: Callable[[], Run],
+    reason: str,
+    kind: type[Exception],
+    *,
+    deferrable: bool,
+) -> None:
+    """The error has the type and the text of the resource's own reason, and a retry has the same."""
+    start_cloud(resource_errors={"nightly": reason})
+    create(deferrable=deferrable, retries=1)
+    run = run_dag()
+    assert run.states["create"] == "failed"
+    assert [type(error) for error in run.errors["create"]] == [kind, kind]
+    for error in run.errors["create"]:
+        for part in (reason.format(region="europe-west4"), "/persistentResources/nightly", "Next step:"):
+            assert part in str(error)
+
+
+def test_create_while_it_is_being_deleted(
+    start_cloud: Callable[..., Cloud], create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that is on its way out is no resource: the task says so and a retry creates it anew."""
+    cloud = start_cloud(resource_teardown_seconds=0.5)
+    cloud.create_resource()
+    cloud.resources.delete_persistent_resource(name=cloud.resource().name)  # type: ignore[union-attr]
+    create(deferrable=deferrable, retries=50)
+    run = run_dag()
+    assert run.result("create")["state"] == "RUNNING"
+    assert {type(error) for error in run.errors["create"]} == {PersistentResourceError}
+    assert "is being deleted" in str(run.errors["create"][0])
+
+
+def test_a_create_whose_reply_is_lost(
+    relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A create that happened although its call failed is seen, and the resource is adopted."""
+    relay.lose_reply("CreatePersistentResource")
+    create(deferrable=deferrable)
+    assert run_dag().result("create")["state"] == "RUNNING"
+    assert relay.count("CreatePersistentResource") == 1
+
+
+def test_a_create_that_never_arrived(
+    relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A create that failed and did not happen is not repeated blindly: the task's retry does it."""
+    relay.refuse("CreatePersistentResource")
+    create(deferrable=deferrable, retries=1)
+    run = run_dag()
+    assert run.result("create")["state"] == "RUNNING"
+    assert len(run.errors["create"]) == 1
+    assert relay.count("CreatePersistentResource") == 2
+
+
+def test_create_wrong(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run]) -> None:
+    """A wrong spec fails at once, without retries, in one message that lists every problem."""
+    pools = [{"machine_spec": {"machine_type": "n1-standard-4", "cores": 4}, "replica_count": 0}]
+    create(persistent_resource_id="Nightly", resource_pools=pools, region="mars", retries=3, deferrable=False)
+    error = run_dag().error("create")
+    assert isinstance(error, AirflowFailException)
+    lines = str(error).splitlines()
+    assert lines[0] == "The persistent resource was not sent, 4 problems:"
+    assert {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]} == {
+        "persistent_resource_id",
+        "region",
+        "resource_pools[0].replica_count",
+        "resource_pools[0].machine_spec.cores",
+    }
+    assert empty_cloud.resource() is None
+
+
+def test_templates(
+    dag: Any, empty_cloud: Cloud, create: Make, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """Ids, counts and machine types can be rendered for each run, in both tasks."""
+    dag.params = {"id": "weekly", "n": 3}
+    pools = [
+        {"machineSpec": {"machineType": "n1-standard-{{ params.n + 1 }}"}, "replicaCount": "{{ params.n }}"}
+    ]
+    first = create(persistent_resource_id="{{ params.id }}", resource_pools=pools, deferrable=deferrable)
+    first >> delete(persistent_resource_id="{{ params.id }}", deferrable=deferrable)
+    run = run_dag()
+    assert run.result("create")["persistent_resource_id"] == "weekly"
+    assert run.states == {"create": "success", "delete": "success"}
+    assert empty_cloud.resource("weekly") is None
+
+
+def test_delete(cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
+    """The resource is really gone when the task ends, not only on its way."""
+    delete(deferrable=deferrable)
+    run = run_dag()
+    assert run.states == {"delete": "success"}
+    assert cloud.resource() is None
+
+
+def test_delete_waits_for_the_end(
+    start_cloud: Callable[..., Cloud], delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A deletion that takes long, or that somebody else began, is waited for."""
+    cloud = start_cloud(resource_teardown_seconds=1.0)
+    cloud.create_resource()
+    cloud.resources.delete_persistent_resource(name=cloud.resource().name)  # type: ignore[union-attr]
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert cloud.resource() is None
+
+
+def test_delete_what_is_gone(
+    empty_cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that is not there is success: a teardown can run twice."""
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert empty_cloud.resource() is None
+
+
+def test_delete_while_it_is_created(
+    start_cloud: Callable[..., Cloud], delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that cannot be deleted yet is waited for, then deleted."""
+    cloud = start_cloud(resource_provisioning_seconds=1.0)
+    cloud.start_resource()
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert cloud.resource() is None
+
+
+def test_delete_what_is_in_error(
+    start_cloud: Callable[..., Cloud], delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that never came up is deleted as well."""
+    cloud = start_cloud(resource_errors={"nightly": "no"})
+    cloud.create_resource()
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert cloud.resource() is None
+
+
+def test_a_delete_whose_reply_is_lost(
+    empty_cloud: Cloud, relay: Relay, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A deletion that happened although its call failed is a deletion."""
+    empty_cloud.create_resource()
+    relay.lose_reply("DeletePersistentResource")
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert empty_cloud.resource() is None
+
+
+def test_delete_wrong(cloud: Cloud, delete: Make, run_dag: Callable[[], Run]) -> None:
+    """A wrong deletion fails at once, without retries, in one message."""
+    delete(persistent_resource_id="Nightly", poll_interval="often", retries=3, deferrable=False)
+    error = run_dag().error("delete")
+    assert isinstance(error, AirflowFailException)
+    assert str(error).startswith("The deletion of the persistent resource was not sent, 2 problems:")
+    assert cloud.resource() is not None
+
+
+def test_delete_ends_the_jobs_on_it(
+    cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource with a running job is deleted, and its job is cancelled by that."""
+    job = cloud.occupy()
+    delete(deferrable=deferrable)
+    assert run_dag().states == {"delete": "success"}
+    assert cloud.jobs.get_custom_job(name=job.name).state == JobState.JOB_STATE_CANCELLED
+
+
+def test_a_resource_that_vanishes_under_a_job(
+    cloud: Cloud, train: Make, run_dag: Callable[[], Run], meanwhile: Meanwhile, *, deferrable: bool
+) -> None:
+    """A job whose resource is deleted ends its task with an error that points there."""
+
+    def remove() -> None:
+        cloud.running_job()
+        cloud.resources.delete_persistent_resource(name=cloud.resource().name)  # type: ignore[union-attr]
+
+    train("sleep", "600", deferrable=deferrable)
+    with meanwhile(remove):
+        error = run_dag().error()
+    assert "deleted its persistent resource" in str(error)
+
+
+def test_the_night_that_fails(
+    empty_cloud: Cloud,
+    create: Make,
+    train: Make,
+    delete: Make,
+    run_dag: Callable[[], Run],
+    *,
+    deferrable: bool,
+) -> None:
+    """A teardown deletes the resource although the training failed, and the run still fails."""
+    setup = create(deferrable=deferrable).as_setup()
+    work = train("fail", deferrable=deferrable)
+    setup >> work >> delete(deferrable=deferrable).as_teardown(setups=setup)
+    run = run_dag()
+    assert run.states == {"create": "success", "train": "failed", "delete": "success"}
+    assert type(run.error()) is JobFailedError
+    assert run.dag_state == "failed"
+    assert empty_cloud.resource() is None
+
+
+def test_the_night_that_goes_well(
+    empty_cloud: Cloud,
+    create: Make,
+    train: Make,
+    delete: Make,
+    run_dag: Callable[[], Run],
+    *,
+    deferrable: bool,
+) -> None:
+    """Setup, training on the resource that the setup names, and teardown, one after the other."""
+    setup = create(deferrable=deferrable).as_setup()
+    work = train(
+        persistent_resource_id="{{ ti.xcom_pull('create')['persistent_resource_id'] }}", deferrable=deferrable
+    )
+    setup >> work >> delete(deferrable=deferrable).as_teardown(setups=setup)
+    run = run_dag()
+    assert run.states == {"create": "success", "train": "success", "delete": "success"}
+    assert run.dag_state == "success"
+    assert run.result()["persistent_resource_id"] == "nightly"
+    assert empty_cloud.resource() is None
+
+
+def test_links_of_the_resource(
+    empty_cloud: Cloud, create: Make, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """Both tasks have a button to the console's list of persistent resources."""
+    first, second = create(deferrable=deferrable), delete(deferrable=deferrable)
+    first >> second
+    run = run_dag()
+    (link,) = first.operator_extra_links
+    expected = (
+        "https://console.cloud.google.com/vertex-ai/training/persistent-resources"
+        f"?project={empty_cloud.PROJECT}"
+    )
+    assert run.xcoms["create"][link.xcom_key] == run.xcoms["delete"][link.xcom_key] == expected
