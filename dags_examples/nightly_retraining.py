@@ -8,7 +8,7 @@ deleted, also when a job has failed.
 Why a persistent resource: the second job starts in seconds, because machine and image are already there.
 And why delete it: its machines cost money as long as they exist, whether jobs run or not.
 
-Needs: the connection ``google_cloud_default``, the bucket and the image named below (the image is built from
+Needs: the connection ``google_cloud_default``, the bucket and the image that the DAG file names (the image is built from
 ``trainer/``). On the local emulator it runs as it is.
 """
 
@@ -48,6 +48,7 @@ MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
 @dag(
     dag_id="nightly_retraining",
     dag_display_name="Nightly retraining",
+    description="Train on warm machines every night and promote what is no worse than yesterday's model.",
     schedule=CronTriggerTimetable(
         "0 2 * * *",
         timezone=pendulum.timezone("Europe/Berlin"),

@@ -36,7 +36,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         ``train.output["model_dir"]``.
     """
 
-    template_fields: Sequence[str] = (*TrainingOperator.template_fields, "persistent_resource_id")
+    template_fields: Sequence[str] = ("persistent_resource_id", *TrainingOperator.template_fields)
 
     def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

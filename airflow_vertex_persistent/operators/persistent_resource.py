@@ -44,7 +44,7 @@ class PersistentResourceOperator(VertexOperator):
     :param persistent_resource_id: Id of the resource: 1 to 63 lower-case letters, digits and ``-``. (templated)
     """
 
-    template_fields: Sequence[str] = (*VertexOperator.template_fields, "persistent_resource_id")
+    template_fields: Sequence[str] = ("persistent_resource_id", *VertexOperator.template_fields)
     operator_extra_links = (PersistentResourcesLink(),)
 
     def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
@@ -100,7 +100,6 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
     """
 
     template_fields: Sequence[str] = (
-        *PersistentResourceOperator.template_fields,
         "resource_pools",
         "display_name",
         "labels",
@@ -110,6 +109,7 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         "encryption_spec_key_name",
         "enable_custom_service_account",
         "service_account",
+        *PersistentResourceOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("resource_pools", "labels", "psc_interface_config"), "json"
@@ -164,6 +164,7 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         name = ResourceName.parse(snapshot["persistent_resource"])
         if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
             raise resource_error(name, snapshot["state"], snapshot["error_message"])
+        self.log.info("Persistent resource %s is ready for jobs", name.id)
         return {
             "persistent_resource": str(name),
             "persistent_resource_id": name.id,

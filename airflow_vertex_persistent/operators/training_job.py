@@ -76,7 +76,6 @@ class TrainingOperator(VertexOperator):
     """
 
     template_fields: Sequence[str] = (
-        *VertexOperator.template_fields,
         "display_name",
         "labels",
         "worker_pool_specs",
@@ -105,6 +104,7 @@ class TrainingOperator(VertexOperator):
         "max_run_duration",
         "restart_job_on_worker_restart",
         "disable_retries",
+        *VertexOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("labels", "worker_pool_specs", "command", "args", "env", "config", "psc_interface_config"), "json"
@@ -215,7 +215,15 @@ class TrainingOperator(VertexOperator):
         snapshot: JobSnapshot = settled_snapshot("the job", event)
         if job_phase(snapshot["state"]) is not JobPhase.SUCCEEDED:
             raise job_error(snapshot)
-        return training_result(snapshot)
+        result = training_result(snapshot)
+        self.log.info(
+            "Job %s succeeded: queued %s s, ran %s s, model folder %s",
+            ResourceName.parse(snapshot["job"]).id,
+            result["queued_seconds"],
+            result["running_seconds"],
+            result["model_dir"],
+        )
+        return result
 
     def on_kill(self) -> None:
         """Cancel the job of a task that is stopped while it runs."""

@@ -92,7 +92,7 @@ class VertexTrigger(BaseTrigger):
     @property
     @abstractmethod
     def subject(self) -> str:
-        """Name of the thing, for the log."""
+        """Short name of the thing, for the log."""
 
     @abstractmethod
     def hook(self) -> VertexAsyncHook:
@@ -153,7 +153,8 @@ class Watch:
             self._trigger.log.info("Vertex AI answers again")
         if snapshot is not None and snapshot["state"] != self._state:
             self._state = snapshot["state"]
-            self._trigger.log.info("%s is %s", self._trigger.subject, self._state)
+            state = snapshot["state"].removeprefix("JOB_STATE_")
+            self._trigger.log.info("%s is %s", self._trigger.subject, state)
         if not self._trigger.settled(snapshot):
             return None
         return {"status": "settled", "snapshot": None if snapshot is None else dict(snapshot), "error": ""}

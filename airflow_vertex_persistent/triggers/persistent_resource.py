@@ -40,8 +40,8 @@ class PersistentResourceTrigger(VertexTrigger):
 
     @property
     def subject(self) -> str:
-        """Name of the resource, for the log."""
-        return str(self._name)
+        """Short name of the resource, for the log."""
+        return f"Persistent resource {self.persistent_resource_id}"
 
     def hook(self) -> PersistentResourceAsyncHook:
         """Return the hook that asks for persistent resources."""

@@ -42,8 +42,8 @@ class TrainingJobTrigger(VertexTrigger):
 
     @property
     def subject(self) -> str:
-        """Name of the job, for the log."""
-        return self.job
+        """Short name of the job, for the log."""
+        return f"Job {ResourceName.parse(self.job).id}"
 
     def hook(self) -> TrainingJobAsyncHook:
         """Return the hook that asks for jobs."""
