@@ -8,8 +8,8 @@ deleted, also when a job has failed.
 Why a persistent resource: the second job starts in seconds, because machine and image are already there.
 And why delete it: its machines cost money as long as they exist, whether jobs run or not.
 
-Needs: the connection ``google_cloud_default``, the bucket and the image that the DAG file names (the image is built from
-``trainer/``). On the local emulator it runs as it is.
+Needs: the connection ``google_cloud_default``, and the bucket and the image that the DAG file names; the image is
+built from ``trainer/``. On the local emulator it runs as it is.
 """
 
 from __future__ import annotations
