@@ -18,6 +18,8 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from .process_tree import MARKER
 
 if TYPE_CHECKING:
@@ -61,21 +63,24 @@ class Storage:
         )
 
     def wait_until_ready(self) -> None:
-        """Wait for its first answer.
+        """Wait until it listens; an answer alone could come from somebody else who has just taken the port.
 
         :raises StorageError: when it ends instead, or takes too long.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
+        while not self._listens():
             if self._process.poll() is not None:
                 raise StorageError(f"gcp-storage-emulator ended with status {self._process.returncode}")
-            try:
-                self._call("GET", "/")
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(_LOOK_SECONDS)
-            else:
-                return
-        raise StorageError(f"gcp-storage-emulator gave no answer for {_START_SECONDS:g} s")
+            if time.monotonic() > deadline:
+                raise StorageError(f"gcp-storage-emulator did not listen within {_START_SECONDS:g} s")
+            time.sleep(_LOOK_SECONDS)
+
+    def _listens(self) -> bool:
+        try:
+            sockets = psutil.Process(self._process.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        return any(socket.status == psutil.CONN_LISTEN for socket in sockets)
 
     def create_buckets(self, names: Iterable[str]) -> None:
         """Create the buckets that do not exist yet."""
