@@ -106,8 +106,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     """
     Turn what a check or a call raises into what a task should end with.
 
-    A request that can never succeed fails the task without retries. Errors that pass by themselves, and our
-    own, are left as they are: a retry is right for them.
+    A request that can never succeed fails the task without retries; for everything else a retry is right.
 
     :param subject: What the service was asked for, for the message.
     :param missing: Next step when the service does not find the persistent resource that the request names.
@@ -118,6 +117,11 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
         match call_problem(error):
+            case CallProblem.TRANSIENT:
+                raise ServiceUnreachableError(
+                    f"Vertex AI gave no answer to the request for a {subject}, which may have been carried out "
+                    f"all the same: {error}\nNext step: look at the service's status, then clear the task."
+                ) from error
             case CallProblem.QUOTA:
                 raise QuotaExceededError(f"No {subject}: {error}") from error
             case CallProblem.MISSING if missing:

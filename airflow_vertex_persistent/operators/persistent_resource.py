@@ -246,18 +246,37 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             self.execute(context)
 
     def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> Literal["ready", "gone"] | None:
-        """Take the next step towards the deletion and return what to wait for, ``None`` if it is done."""
+        """Delete the resource if it can be, and return what to wait for, ``None`` if there is nothing left."""
+        step = self._next_step(hook, name)
+        if step != "delete":
+            return step
+        self.log.info("Deleting %s", name)
+        try:
+            hook.delete(name)
+        except Exception as error:
+            # It has changed since the look, or a reply was lost and the call repeated.
+            if call_problem(error) not in {CallProblem.MISSING, CallProblem.NOT_NOW}:
+                raise
+            step = self._next_step(hook, name)
+            if step == "delete":
+                raise
+            return step
+        return "gone"
+
+    def _next_step(
+        self, hook: PersistentResourceHook, name: ResourceName
+    ) -> Literal["ready", "gone", "delete"] | None:
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
         live = hook.get(name)
         if live is None:
             self.log.info("%s is gone", name)
             return None
-        phase = resource_phase(resource_snapshot(live)["state"])
-        if phase is ResourcePhase.MOVING:
-            self.log.info("%s %s: it is deleted once that is over", name, phase.value)
-            return "ready"
-        if phase is not ResourcePhase.LEAVING:
-            self.log.info("Deleting %s", name)
-            hook.delete(name)
-        return "gone"
+        match resource_phase(resource_snapshot(live)["state"]):
+            case ResourcePhase.MOVING as phase:
+                self.log.info("%s %s: it is deleted once that is over", name, phase.value)
+                return "ready"
+            case ResourcePhase.LEAVING:
+                return "gone"
+            case _:
+                return "delete"
