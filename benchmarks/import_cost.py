@@ -59,9 +59,11 @@ def our_modules() -> list[str]:
     """Return every module of ours that a DAG file may import, found without importing it."""
     (root,) = airflow_vertex_persistent.__path__
     names = []
-    for room in ROOMS:
-        names.append(f"{PACKAGE}.{room}")
-        names.extend(f"{PACKAGE}.{room}.{module.name}" for module in pkgutil.iter_modules([f"{root}/{room}"]))
+    for room in pkgutil.iter_modules([root]):
+        if room.name in ROOMS:
+            inside = pkgutil.iter_modules([f"{root}/{room.name}"])
+            names += [f"{PACKAGE}.{room.name}"]
+            names += [f"{PACKAGE}.{room.name}.{module.name}" for module in inside]
     return names
 
 
@@ -143,7 +145,7 @@ def main() -> None:
     console.print(table(costs, costs[alone], repeats))
     console.print(
         f"Python {platform.python_version()}, Airflow {version('apache-airflow')}, Google provider "
-        f"{version('apache-airflow-providers-google')}. Of this provider: every module of {', '.join(ROOMS)}."
+        f"{version('apache-airflow-providers-google')}. Of this provider: every operator, sensor, trigger and link."
     )
     seconds = costs[ours].seconds - costs[alone].seconds
     mib = costs[ours].mib - costs[alone].mib
