@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from airflow.sdk import DAG
 from google.api_core.exceptions import NotFound
 from google.cloud.aiplatform_v1 import JobServiceClient, PersistentResourceServiceClient
 from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
-from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
-from airflow_vertex_persistent.operators.persistent_resource import (
-    CreatePersistentResourceOperator,
-    DeletePersistentResourceOperator,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.conftest import Relay
@@ -257,156 +245,3 @@ def cloud(start_cloud: Callable[..., Cloud]) -> Cloud:
     started = start_cloud()
     started.create_resource()
     return started
-
-
-@pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
-def deferrable(request: pytest.FixtureRequest) -> bool:
-    """Both ways to wait."""
-    return bool(request.param)
-
-
-@dataclass
-class Run:
-    """
-    What became of a DAG run.
-
-    :param dag_state: State of the run.
-    :param states: State of each task instance; a mapped one is ``task[0]``.
-    :param errors: What each failed task instance raised, one error per attempt.
-    :param xcoms: Values by task instance and key.
-    """
-
-    dag_state: str = ""
-    states: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, list[BaseException]] = field(default_factory=dict)
-    xcoms: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def result(self, task: str = "train") -> Any:
-        """Return the result of a task that must have succeeded."""
-        assert self.states[task] == "success", self.errors
-        return self.xcoms[task].get("return_value")
-
-    def error(self, task: str = "train") -> BaseException:
-        """Return the one error of a task that must have failed at its first attempt."""
-        assert self.states[task] == "failed"
-        (error,) = self.errors[task]
-        return error
-
-
-def instance_name(ti: Any) -> str:
-    """Return the name of a task instance, with its index if it is mapped."""
-    return ti.task_id if ti.map_index in (-1, None) else f"{ti.task_id}[{ti.map_index}]"
-
-
-def _run(dag: DAG) -> Run:
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-
-    bag = DagBag(dag_folder=os.devnull, bundle_name="dags-folder")
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "dags-folder", None)
-    run = Run()
-
-    def note(context: Any) -> None:
-        run.errors.setdefault(instance_name(context["ti"]), []).append(context["exception"])
-
-    for task in dag.tasks:
-        callbacks: Any = task
-        if task.is_mapped:
-            callbacks.partial_kwargs |= {"on_failure_callback": [note], "on_retry_callback": [note]}
-        else:
-            callbacks.on_failure_callback = callbacks.on_retry_callback = [note]
-    on_term = signal.getsignal(signal.SIGTERM)
-    try:
-        dag_run = dag.test()
-    finally:
-        signal.signal(signal.SIGTERM, on_term)  # Airflow's own would keep the tests from being stopped
-    run.dag_state = str(dag_run.state)
-    for ti in dag_run.get_task_instances():
-        run.states[instance_name(ti)] = str(ti.state)
-    with create_session() as session:
-        for row in session.query(XComModel).filter_by(dag_id=dag.dag_id, run_id=dag_run.run_id):
-            values = run.xcoms.setdefault(instance_name(row), {})
-            values[row.key] = XComModel.deserialize_value(row)
-    return run
-
-
-@pytest.fixture
-def dag(request: pytest.FixtureRequest, tmp_path: Path) -> DAG:
-    """A DAG of this test alone, in a file of its own folder."""
-    name = "".join(c if c.isalnum() else "_" for c in request.node.name)
-    made = DAG(dag_id=name, schedule=None, default_args={"retry_delay": timedelta(0)})
-    made.fileloc = str(tmp_path / "dag.py")
-    return made
-
-
-@pytest.fixture
-def run_dag(dag: DAG) -> Callable[[], Run]:
-    """Run the test's DAG."""
-    return lambda: _run(dag)
-
-
-@pytest.fixture
-def train(dag: DAG) -> Callable[..., PersistentResourceCustomJobOperator]:
-    """Make the task ``train`` with short pauses; arguments are the training code's."""
-
-    def make(*args: str, **changes: Any) -> PersistentResourceCustomJobOperator:
-        values: dict[str, Any] = {
-            "task_id": "train",
-            "region": REGION,
-            "persistent_resource_id": "nightly",
-            "poll_interval": 0.05,
-        }
-        if not {"worker_pool_specs", "config"} & set(changes):
-            values |= {"container_uri": IMAGE, "machine_type": MACHINE, "args": list(args) or None}
-        return PersistentResourceCustomJobOperator(dag=dag, **{**values, **changes})
-
-    return make
-
-
-@pytest.fixture
-def create(dag: DAG) -> Callable[..., CreatePersistentResourceOperator]:
-    """Make the task ``create`` with short pauses."""
-
-    def make(**changes: Any) -> CreatePersistentResourceOperator:
-        values: dict[str, Any] = {
-            "task_id": "create",
-            "region": REGION,
-            "persistent_resource_id": "nightly",
-            "resource_pools": [POOL],
-            "poll_interval": 0.05,
-        }
-        return CreatePersistentResourceOperator(dag=dag, **{**values, **changes})
-
-    return make
-
-
-@pytest.fixture
-def delete(dag: DAG) -> Callable[..., DeletePersistentResourceOperator]:
-    """Make the task ``delete`` with short pauses."""
-
-    def make(**changes: Any) -> DeletePersistentResourceOperator:
-        values: dict[str, Any] = {
-            "task_id": "delete",
-            "region": REGION,
-            "persistent_resource_id": "nightly",
-            "poll_interval": 0.05,
-        }
-        return DeletePersistentResourceOperator(dag=dag, **{**values, **changes})
-
-    return make
-
-
-@pytest.fixture
-def meanwhile() -> Callable[[Callable[[], object]], AbstractContextManager[None]]:
-    """Do something in a thread while a block runs; its error is the test's error."""
-
-    @contextmanager
-    def run(action: Callable[[], object]) -> Iterator[None]:
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(action)
-            yield
-            done.result(DEADLINE)
-
-    return run

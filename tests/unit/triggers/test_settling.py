@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import pytest
 
-from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
@@ -21,13 +20,29 @@ JOB = "projects/1/locations/europe-west4/customJobs/2"
 
 
 @pytest.mark.parametrize(
-    "state", ["JOB_STATE_SUCCEEDED", "JOB_STATE_PENDING", "JOB_STATE_PAUSED", "JOB_STATE_EXPIRED", "99"]
+    ("state", "message", "settled"),
+    [
+        ("JOB_STATE_SUCCEEDED", "", True),
+        ("JOB_STATE_CANCELLED", "", True),
+        ("JOB_STATE_FAILED", "exited with 1", True),
+        ("JOB_STATE_EXPIRED", "expired", True),
+        ("JOB_STATE_FAILED", "", False),
+        ("JOB_STATE_PENDING", "", False),
+        ("JOB_STATE_CANCELLING", "", False),
+        ("JOB_STATE_PAUSED", "", False),
+        ("99", "", False),
+    ],
 )
-def test_a_job_is_watched_to_its_end(state: str) -> None:
-    """The watch of a job ends with its phase."""
+def test_a_job_is_watched_to_its_end(state: str, message: str, *, settled: bool) -> None:
+    """The watch of a job ends with the job; the reason of a failure, which comes later, is waited for."""
     trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
-    assert trigger.settled({"state": state}) is job_phase(state).ended
-    assert trigger.settled({"state": state}) is (job_phase(state) in {JobPhase.SUCCEEDED, JobPhase.FAILED})
+    assert trigger.settled({"state": state, "error_code": 0, "error_message": message}) is settled
+
+
+def test_a_code_is_a_reason() -> None:
+    """A failed job with a status code and no text has said why."""
+    trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
+    assert trigger.settled({"state": "JOB_STATE_FAILED", "error_code": 8, "error_message": ""})
 
 
 @pytest.mark.parametrize(
@@ -57,9 +72,9 @@ def test_a_resource_is_watched_until_ready_or_gone(
 
 
 def test_the_log_names_what_is_watched() -> None:
-    """A trigger's log lines name the job or resource in full."""
+    """A trigger's log lines name the job or resource by its id."""
     resource = PersistentResourceTrigger(
         project_id="acme", persistent_resource_id="nightly", until="gone", **SHARED
     )
-    assert resource.subject == "projects/acme/locations/europe-west4/persistentResources/nightly"
-    assert TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED).subject == JOB
+    assert resource.subject == "Persistent resource nightly"
+    assert TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED).subject == "Job 2"

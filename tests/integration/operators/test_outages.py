@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.operators.base import VertexOperator
     from tests.conftest import Relay
-    from tests.integration.conftest import Cloud, Run
+    from tests.integration.conftest import Cloud
+    from tests.integration.operators.conftest import Run
 
     Make = Callable[..., VertexOperator]
     Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]

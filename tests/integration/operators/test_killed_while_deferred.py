@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import DAG, Context
 
-    from tests.integration.conftest import Cloud, Run
+    from tests.integration.conftest import Cloud
+    from tests.integration.operators.conftest import Run
 
 
 class StopTrigger(BaseOperator):

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from google.cloud.aiplatform_v1.types import JobState, PersistentResource
+from google.cloud.aiplatform_v1.types import PersistentResource
 
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
-    JobFailedError,
     PersistentResourceError,
     QuotaExceededError,
 )
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.conftest import Relay
-    from tests.integration.conftest import Cloud, Run
+    from tests.integration.conftest import Cloud
+    from tests.integration.operators.conftest import Run
 
     Make = Callable[..., Any]
     Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]
@@ -180,22 +180,6 @@ def test_create_wrong(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Ru
     assert empty_cloud.resource() is None
 
 
-def test_templates(
-    dag: Any, empty_cloud: Cloud, create: Make, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
-) -> None:
-    """Ids, counts and machine types can be rendered for each run, in both tasks."""
-    dag.params = {"id": "weekly", "n": 3}
-    pools = [
-        {"machineSpec": {"machineType": "n1-standard-{{ params.n + 1 }}"}, "replicaCount": "{{ params.n }}"}
-    ]
-    first = create(persistent_resource_id="{{ params.id }}", resource_pools=pools, deferrable=deferrable)
-    first >> delete(persistent_resource_id="{{ params.id }}", deferrable=deferrable)
-    run = run_dag()
-    assert run.result("create")["persistent_resource_id"] == "weekly"
-    assert run.states == {"create": "success", "delete": "success"}
-    assert empty_cloud.resource("weekly") is None
-
-
 def test_delete(cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
     """The resource is really gone when the task ends, not only on its way."""
     delete(deferrable=deferrable)
@@ -265,85 +249,3 @@ def test_delete_wrong(cloud: Cloud, delete: Make, run_dag: Callable[[], Run]) ->
     assert isinstance(error, AirflowFailException)
     assert str(error).startswith("The deletion of the persistent resource was not sent, 2 problems:")
     assert cloud.resource() is not None
-
-
-def test_delete_ends_the_jobs_on_it(
-    cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
-) -> None:
-    """A resource with a running job is deleted, and its job is cancelled by that."""
-    job = cloud.occupy()
-    delete(deferrable=deferrable)
-    assert run_dag().states == {"delete": "success"}
-    assert cloud.jobs.get_custom_job(name=job.name).state == JobState.JOB_STATE_CANCELLED
-
-
-def test_a_resource_that_vanishes_under_a_job(
-    cloud: Cloud, train: Make, run_dag: Callable[[], Run], meanwhile: Meanwhile, *, deferrable: bool
-) -> None:
-    """A job whose resource is deleted ends its task with an error that points there."""
-
-    def remove() -> None:
-        cloud.running_job()
-        cloud.resources.delete_persistent_resource(name=cloud.resource().name)  # type: ignore[union-attr]
-
-    train("sleep", "600", deferrable=deferrable)
-    with meanwhile(remove):
-        error = run_dag().error()
-    assert "deleted its persistent resource" in str(error)
-
-
-def test_the_night_that_fails(
-    empty_cloud: Cloud,
-    create: Make,
-    train: Make,
-    delete: Make,
-    run_dag: Callable[[], Run],
-    *,
-    deferrable: bool,
-) -> None:
-    """A teardown deletes the resource although the training failed, and the run still fails."""
-    setup = create(deferrable=deferrable).as_setup()
-    work = train("fail", deferrable=deferrable)
-    setup >> work >> delete(deferrable=deferrable).as_teardown(setups=setup)
-    run = run_dag()
-    assert run.states == {"create": "success", "train": "failed", "delete": "success"}
-    assert type(run.error()) is JobFailedError
-    assert run.dag_state == "failed"
-    assert empty_cloud.resource() is None
-
-
-def test_the_night_that_goes_well(
-    empty_cloud: Cloud,
-    create: Make,
-    train: Make,
-    delete: Make,
-    run_dag: Callable[[], Run],
-    *,
-    deferrable: bool,
-) -> None:
-    """Setup, training on the resource that the setup names, and teardown, one after the other."""
-    setup = create(deferrable=deferrable).as_setup()
-    work = train(
-        persistent_resource_id="{{ ti.xcom_pull('create')['persistent_resource_id'] }}", deferrable=deferrable
-    )
-    setup >> work >> delete(deferrable=deferrable).as_teardown(setups=setup)
-    run = run_dag()
-    assert run.states == {"create": "success", "train": "success", "delete": "success"}
-    assert run.dag_state == "success"
-    assert run.result()["persistent_resource_id"] == "nightly"
-    assert empty_cloud.resource() is None
-
-
-def test_links_of_the_resource(
-    empty_cloud: Cloud, create: Make, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
-) -> None:
-    """Both tasks have a button to the console's list of persistent resources."""
-    first, second = create(deferrable=deferrable), delete(deferrable=deferrable)
-    first >> second
-    run = run_dag()
-    (link,) = first.operator_extra_links
-    expected = (
-        "https://console.cloud.google.com/vertex-ai/training/persistent-resources"
-        f"?project={empty_cloud.PROJECT}"
-    )
-    assert run.xcoms["create"][link.xcom_key] == run.xcoms["delete"][link.xcom_key] == expected
