@@ -51,12 +51,12 @@ def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *,
     assert result["create_time"] < result["start_time"]
 
 
-@pytest.mark.usefixtures("empty_cloud")
-def test_create_adopts(create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
-    """A resource with the same spec is adopted, as often as the task runs."""
+def test_create_adopts(relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
+    """A resource with the same spec is adopted, as often as the task runs, without asking for another."""
     create(deferrable=deferrable)
     first = run_dag().result("create")
     assert run_dag().result("create") == first
+    assert relay.count("CreatePersistentResource") == 1
 
 
 def test_create_adopts_one_on_its_way(
