@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train models on Vertex AI from Apache Airflow: persistent resources, Flex Start, hyperparameter tuning."""
+"""Train models on Vertex AI from Apache Airflow, on persistent resources, with a local emulator."""
 
 from __future__ import annotations
 

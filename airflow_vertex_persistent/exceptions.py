@@ -61,7 +61,11 @@ class PersistentResourceError(VertexTrainingError):
 
 
 class ServiceUnreachableError(VertexTrainingError):
-    """The service gave no answer for ``max_outage``. The job, if there is one, was left alone."""
+    """
+    The service gave no answer: for ``max_outage`` while a job or resource was watched or created, else for a minute.
+
+    What was there was left alone, unless it was the task's last attempt.
+    """
 
 
 class InvalidRequestError(ValueError):
@@ -83,6 +87,8 @@ class CallProblem(Enum):
     """What an unsuccessful call to the service means for the caller."""
 
     TRANSIENT = "passes by itself"
+    RATE_LIMITED = "too many calls a minute, this one did nothing"
+    CAPACITY = "there are no machines now"
     QUOTA = "the project's quota is used up"
     MISSING = "the thing is not there"
     EXISTS = "the thing is there already"
@@ -98,7 +104,7 @@ _CALL_PROBLEMS = {
     "INTERNAL": CallProblem.TRANSIENT,
     "UNAVAILABLE": CallProblem.TRANSIENT,
     "UNKNOWN": CallProblem.TRANSIENT,
-    "RESOURCE_EXHAUSTED": CallProblem.TRANSIENT,  # a rate limit, unless the text says quota
+    "RESOURCE_EXHAUSTED": CallProblem.RATE_LIMITED,  # unless the text says quota
     "NOT_FOUND": CallProblem.MISSING,
     "ALREADY_EXISTS": CallProblem.EXISTS,
     "FAILED_PRECONDITION": CallProblem.NOT_NOW,
@@ -110,6 +116,7 @@ _CALL_PROBLEMS = {
 # exceeded". A rate limit also speaks of a quota, but of one "per minute".
 _QUOTA_TEXT = re.compile(r"quota metrics exceed|quotas are exceeded", re.IGNORECASE)
 _STOCKOUT_TEXT = re.compile(r"resources are insufficient|insufficient resources|stockout", re.IGNORECASE)
+_EXIT_TEXT = re.compile(r"exited with a non-zero status")
 _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
 
 
@@ -127,13 +134,15 @@ def call_problem(error: BaseException) -> CallProblem | None:
         return None
     if _QUOTA_TEXT.search(error.message or ""):
         return CallProblem.QUOTA
+    if _STOCKOUT_TEXT.search(error.message or ""):
+        return CallProblem.CAPACITY
     code = error.grpc_status_code
     return _CALL_PROBLEMS.get(code.name, CallProblem.REFUSED) if code else CallProblem.TRANSIENT
 
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a little later."""
-    return call_problem(error) is CallProblem.TRANSIENT
+    return call_problem(error) in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
 
 
 def job_error(snapshot: JobSnapshot) -> VertexTrainingError:
@@ -171,7 +180,7 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
 
 def _ran_out_of_time(snapshot: JobSnapshot) -> bool:
     limit, start, end = snapshot["max_run_seconds"], snapshot["start_time"], snapshot["end_time"]
-    if limit is None or start is None or end is None or job_phase(snapshot["state"]) is JobPhase.SUCCEEDED:
+    if limit is None or start is None or end is None or _EXIT_TEXT.search(snapshot["error_message"]):
         return False
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() >= limit
 
@@ -181,11 +190,13 @@ def resource_error(name: ResourceName, state: str, message: str) -> VertexTraini
     text = message or "the service gave no reason"
     if _QUOTA_TEXT.search(message):
         error_class: type[VertexTrainingError] = QuotaExceededError
-        next_step = "ask for more of the quota named above, or use fewer machines; then delete and create it."
+        next_step = "ask for more of the quota named above, or use fewer machines."
     elif _STOCKOUT_TEXT.search(message):
         error_class = CapacityError
-        next_step = "delete it and create it later, in another region, or with fewer or other machines."
+        next_step = "try again later, in another region, or with fewer or other machines."
     else:
         error_class = PersistentResourceError
-        next_step = "delete it and create it again."
-    return error_class(f"{name} is in {state}: {text}\nNext step: {next_step}")
+        next_step = "create it again."
+    return error_class(
+        f"{name} is in {state}: {text}\nNext step: delete it if it is still there; {next_step}"
+    )

@@ -67,7 +67,18 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "boolean",
                         "example": None,
                         "default": "False",
-                    }
+                    },
+                    "installation": {
+                        "description": (
+                            "Name of this Airflow installation among those that share a Google Cloud project, a "
+                            "label of its jobs. The default is a hash of the API server's address and the "
+                            "Fernet key."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    },
                 },
             }
         },

@@ -7,6 +7,7 @@ Every name of a thing on Vertex AI is taken apart and put together here, and now
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -16,6 +17,8 @@ CONSOLE = "https://console.cloud.google.com"
 _RESOURCE_NAME = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"
 )
+_NO_LABEL_CHARACTER = re.compile(r"[^a-z0-9_-]")
+_MAX_LABEL_LENGTH = 63
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,7 @@ class ResourceName:
     """
     The full name of a job or of a persistent resource.
 
-    The service answers with the project *number* even when the id was sent, so two names are of the same
-    thing when region, kind and id agree (:meth:`same_as`), whatever their project says.
+    The service answers with the project *number* even when the id was sent.
 
     :param project: Project id or number.
     :param region: For example ``europe-west4``.
@@ -55,10 +57,6 @@ class ResourceName:
     def __str__(self) -> str:
         return f"{location_name(self.project, self.region)}/{self.kind}/{self.id}"
 
-    def same_as(self, other: ResourceName) -> bool:
-        """Tell whether both names are of the same thing."""
-        return (self.region, self.kind, self.id) == (other.region, other.kind, other.id)
-
 
 def location_name(project: str, region: str) -> str:
     """Return the parent of everything in one region of a project."""
@@ -68,6 +66,20 @@ def location_name(project: str, region: str) -> str:
 def persistent_resource_name(project: str, region: str, persistent_resource_id: str) -> ResourceName:
     """Return the full name of a persistent resource."""
     return ResourceName(project, region, "persistentResources", persistent_resource_id)
+
+
+def label_value(text: str) -> str:
+    """
+    Return ``text`` as the value of a label.
+
+    What the API does not allow becomes ``-``. A text that was changed or cut gets a stable hash, so that two
+    texts never share a value.
+    """
+    clean = _NO_LABEL_CHARACTER.sub("-", text.lower())
+    if clean == text and len(text) <= _MAX_LABEL_LENGTH:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{clean[: _MAX_LABEL_LENGTH - 9]}-{digest}"
 
 
 def job_console_url(job: ResourceName) -> str:
@@ -82,5 +94,5 @@ def job_logs_url(job: ResourceName) -> str:
 
 
 def persistent_resources_console_url(project: str) -> str:
-    """Return the console's list of persistent resources; a page of one's own is not documented."""
+    """Return the console's list of persistent resources, as it was seen: its address is not documented."""
     return f"{CONSOLE}/vertex-ai/training/persistent-resources?project={project}"

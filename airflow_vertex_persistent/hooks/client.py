@@ -33,8 +33,13 @@ EMULATOR_HOST = "VERTEX_AI_EMULATOR_HOST"
 CALL_TIMEOUT = 30.0
 CREATE_TIMEOUT = 60.0
 RETRY = Retry(predicate=is_transient, initial=0.5, maximum=8.0, multiplier=2.0, timeout=60.0)
-# For calls that must be over quickly, such as a cancel while a task is being killed.
-ASYNC_RETRY = AsyncRetry(predicate=is_transient, initial=0.5, maximum=4.0, multiplier=2.0, timeout=20.0)
+# A cancel must be over quickly: a worker that is told to stop is killed after 5 seconds, and a triggerer gives
+# its triggers 30.
+CANCEL_TIMEOUT = 3.0
+CANCEL_RETRY = Retry(predicate=is_transient, initial=0.2, maximum=1.0, multiplier=2.0, timeout=10.0)
+ASYNC_CANCEL_RETRY = AsyncRetry(
+    predicate=is_transient, initial=0.5, maximum=4.0, multiplier=2.0, timeout=20.0
+)
 
 
 def emulator_address() -> str | None:
@@ -44,7 +49,7 @@ def emulator_address() -> str | None:
     Set by the environment variable ``VERTEX_AI_EMULATOR_HOST``. The channel to it is neither encrypted nor
     authenticated, so it must be on this machine.
 
-    :raises ValueError: The address is not ``host:port``, or not on this machine while
+    :raises InvalidRequestError: The address is not ``host:port``, or not on this machine while
         ``[vertex_persistent] allow_remote_emulator`` is off.
     """
     address = os.environ.get(EMULATOR_HOST, "").strip()
@@ -52,15 +57,17 @@ def emulator_address() -> str | None:
         return None
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
-        raise ValueError(f"{EMULATOR_HOST} = {address!r}: write it like '127.0.0.1:8085'")
+        raise InvalidRequestError(
+            "request", [f"{EMULATOR_HOST} = {address!r}: write it like '127.0.0.1:8085'"]
+        )
     if not _is_loopback(host) and not conf.getboolean(
         "vertex_persistent", "allow_remote_emulator", fallback=False
     ):
-        raise ValueError(
-            f"{EMULATOR_HOST} = {address!r} is not on this machine, and the channel to an emulator carries "
-            "no credentials and no encryption. Use 127.0.0.1, or set [vertex_persistent] "
-            "allow_remote_emulator = True if you mean it."
+        fix = (
+            "is not on this machine, and the channel to an emulator carries no credentials and no encryption. "
+            "Use 127.0.0.1, or set [vertex_persistent] allow_remote_emulator = True if you mean it."
         )
+        raise InvalidRequestError("request", [f"{EMULATOR_HOST} = {address!r}: {fix}"])
     return address
 
 

@@ -10,8 +10,10 @@ from google.cloud.aiplatform_v1.types import CustomJob, JobState, Scheduling
 from google.protobuf.json_format import ParseDict
 
 from airflow_vertex_persistent.hooks.client import (
-    ASYNC_RETRY,
+    ASYNC_CANCEL_RETRY,
     CALL_TIMEOUT,
+    CANCEL_RETRY,
+    CANCEL_TIMEOUT,
     CREATE_TIMEOUT,
     RETRY,
     VertexAsyncHook,
@@ -82,7 +84,7 @@ class TrainingJobHook(VertexHook):
     def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
         self.client(JobServiceClient, name.region).cancel_custom_job(
-            name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
+            name=str(name), retry=CANCEL_RETRY, timeout=CANCEL_TIMEOUT
         )
 
 
@@ -97,4 +99,4 @@ class TrainingJobAsyncHook(VertexAsyncHook):
     async def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
         client = await self.client(JobServiceAsyncClient, name.region)
-        await client.cancel_custom_job(name=str(name), retry=ASYNC_RETRY, timeout=CALL_TIMEOUT)
+        await client.cancel_custom_job(name=str(name), retry=ASYNC_CANCEL_RETRY, timeout=CANCEL_TIMEOUT)

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
+from airflow.sdk.definitions.retry_policy import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
+    CapacityError,
     InvalidRequestError,
     PersistentResourceError,
     QuotaExceededError,
@@ -23,8 +25,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.specs.checks import check_region, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow.sdk import Context
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.triggers.base import VertexTrigger
 
     Duration = timedelta | float | str
+
+_WHEN_UNREACHABLE = (
+    "Next step: look at the service's status. A retry goes on with what is there; clearing a training task "
+    "cancels its job and starts another."
+)
 
 
 class VertexOperator(BaseOperator):
@@ -57,6 +63,9 @@ class VertexOperator(BaseOperator):
         "poll_interval",
         "max_outage",
     )
+
+    execute_complete: Callable[..., Any]
+    """Turns the event of a trigger into the task's result or error; each operator has its own."""
 
     def __init__(
         self,
@@ -90,15 +99,27 @@ class VertexOperator(BaseOperator):
             "max_outage": seconds("max_outage", self.max_outage, problems),
         }
 
-    def await_event(self, trigger: VertexTrigger, context: Context) -> Any:
-        """Wait for a trigger, in the triggerer or here, and go on in ``execute_complete``."""
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete")
-        return self.execute_complete(context, dict(trigger.watch_here()))
+    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+        """
+        Wait for a trigger, in the triggerer or here, and go on in ``execute_complete``.
 
-    @abstractmethod
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Turn the event of a trigger into the task's result or error."""
+        :param kwargs: Passed on to it.
+        """
+        if self.deferrable:
+            self.defer(
+                trigger=trigger,
+                method_name="execute_complete",
+                kwargs=kwargs,
+                timeout=self._time_left(context),
+            )
+        return self.execute_complete(context, dict(trigger.watch_here()), **kwargs)
+
+    def _time_left(self, context: Context) -> timedelta | None:
+        """Return what is left of ``execution_timeout``, which Airflow does not apply to a deferred task."""
+        if self.execution_timeout is None:
+            return None
+        spent = datetime.now(UTC) - context["ti"].start_date
+        return max(self.execution_timeout - spent, timedelta(seconds=1))
 
 
 @contextmanager
@@ -117,13 +138,26 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
         match call_problem(error):
-            case CallProblem.TRANSIENT:
-                raise ServiceUnreachableError(
-                    f"Vertex AI gave no answer to the request for a {subject}, which may have been carried out "
-                    f"all the same: {error}\nNext step: look at the service's status, then clear the task."
+            case CallProblem.TRANSIENT | CallProblem.RATE_LIMITED:
+                raise ServiceUnreachableError(f"No {subject}: {error}\n{_WHEN_UNREACHABLE}") from error
+            case CallProblem.CAPACITY:
+                raise CapacityError(
+                    f"No {subject}: {error}\nNext step: try again later, elsewhere, or with other machines."
                 ) from error
             case CallProblem.QUOTA:
-                raise QuotaExceededError(f"No {subject}: {error}") from error
+                raise QuotaExceededError(
+                    f"No {subject}: {error}\nNext step: ask for more of that quota, or use fewer machines."
+                ) from error
+            case CallProblem.DENIED:
+                raise VertexTrainingError(
+                    f"No {subject}: {error}\nNext step: give the connection's account a role with that "
+                    "permission. roles/aiplatform.user runs jobs; creating and deleting a persistent resource "
+                    "needs roles/aiplatform.admin."
+                ) from error
+            case CallProblem.EXISTS | CallProblem.NOT_NOW:
+                raise PersistentResourceError(
+                    f"No {subject}: {error}\nNext step: try again once that has passed."
+                ) from error
             case CallProblem.MISSING if missing:
                 raise PersistentResourceError(f"No {subject}: {error}\nNext step: {missing}") from error
             case CallProblem.REFUSED:
@@ -132,18 +166,33 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
                 raise
 
 
-def settled_snapshot(subject: str, event: dict[str, Any]) -> Any:
+def settled_snapshot(event: dict[str, Any]) -> Any:
     """
     Return the snapshot that a trigger ended with.
 
     :raises ServiceUnreachableError: The service gave no answer for ``max_outage``.
-    :raises VertexTrainingError: The service refused to tell.
+    :raises VertexTrainingError: The service refused to answer.
     """
+    name, error = event["name"], event["error"]
     if event["status"] == "unreachable":
         raise ServiceUnreachableError(
-            f"Vertex AI gave no answer about {subject} for max_outage; it was left alone. Last error: "
-            f"{event['error']}\nNext step: look at the service's status, then clear the task."
+            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{_WHEN_UNREACHABLE}"
         )
     if event["status"] == "failed":
-        raise VertexTrainingError(f"Vertex AI would not tell about {subject}: {event['error']}")
+        raise VertexTrainingError(
+            f"Vertex AI refused to answer about {name}: {error}\n"
+            "Next step: look whether it still exists and whether the connection's account may read it."
+        )
     return event["snapshot"]
+
+
+def is_last_attempt(task: BaseOperator, context: Context, error: Exception) -> bool:
+    """Tell whether nothing comes after ``error``: no tries left, or an error that ends them."""
+    ti = context["ti"]
+    if isinstance(error, AirflowFailException) or ti.try_number > ti.max_tries:
+        return True
+    policy = task.retry_policy
+    if policy is None:
+        return False
+    decision = policy.evaluate(error, ti.try_number, ti.max_tries, context)
+    return decision.action is RetryAction.FAIL

@@ -63,13 +63,18 @@ class PersistentResourceOperator(VertexOperator):
         return persistent_resource_name(project_id, self.region, self.persistent_resource_id)
 
     def await_resource(
-        self, until: Literal["ready", "gone"], name: ResourceName, watch: dict[str, Any], context: Context
+        self,
+        until: Literal["ready", "gone"],
+        name: ResourceName,
+        watch: dict[str, Any],
+        context: Context,
+        **kwargs: Any,
     ) -> Any:
-        """Wait for the resource and go on in ``execute_complete``."""
+        """Wait for the resource and go on in ``execute_complete``, with ``kwargs``."""
         trigger = PersistentResourceTrigger(
             project_id=name.project, persistent_resource_id=name.id, until=until, **watch
         )
-        return self.await_event(trigger, context)
+        return self.await_event(trigger, context, **kwargs)
 
 
 class CreatePersistentResourceOperator(PersistentResourceOperator):
@@ -78,7 +83,8 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
 
     Idempotent: a resource of this id with the same spec is adopted, so it can be a setup task and be retried;
     one that differs fails the task without retries and names the fields. A resource is billed from RUNNING
-    on, whether jobs run on it or not. Killing the task leaves the resource: a teardown deletes it.
+    on, whether jobs run on it or not. Killing the task leaves the resource: a teardown deletes it. A resource
+    whose creation by this task ends in ERROR is deleted, so that a retry can create it.
 
     .. seealso:: :doc:`/operators/persistent_resource`
 
@@ -150,19 +156,28 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             hook = self.hook()
             name = self.resource_name(hook)
             PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-            if not self._adopt(hook, name, wanted):
+            adopted = self._adopt(hook, name, wanted)
+            if not adopted:
                 self._create(hook, name, wanted)
-        return self.await_resource("ready", name, watch, context)
+        return self.await_resource("ready", name, watch, context, created=not adopted)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the resource that runs now, or raise the service's own reason why it does not."""
-        snapshot = settled_snapshot("the persistent resource", event)
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], *, created: bool = False
+    ) -> dict[str, Any]:
+        """
+        Return the resource that runs now, or raise the service's own reason why it does not.
+
+        :param created: This task has created it. If that has failed it is deleted, so that a retry can create it.
+        """
+        snapshot = settled_snapshot(event)
         if snapshot is None:
             raise PersistentResourceError(
                 f"Persistent resource {self.persistent_resource_id!r} was deleted while it was being created"
             )
         name = ResourceName.parse(snapshot["persistent_resource"])
         if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
+            if created:
+                self._delete_failed(name)
             raise resource_error(name, snapshot["state"], snapshot["error_message"])
         self.log.info("Persistent resource %s is ready for jobs", name.id)
         return {
@@ -173,6 +188,14 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             "create_time": snapshot["create_time"],
             "start_time": snapshot["start_time"],
         }
+
+    def _delete_failed(self, name: ResourceName) -> None:
+        self.log.info("Deleting %s: its creation has failed", name)
+        try:
+            self.hook().delete(name)
+        except Exception:
+            # Why the creation failed matters more to whoever reads the error.
+            self.log.exception("%s could not be deleted", name)
 
     def _adopt(self, hook: PersistentResourceHook, name: ResourceName, wanted: dict[str, Any]) -> bool:
         """Tell whether the resource is there already, as it is wanted."""
@@ -240,7 +263,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Go on until there is nothing left."""
-        if settled_snapshot("the persistent resource", event) is None:
+        if settled_snapshot(event) is None:
             self.log.info("Persistent resource %s is gone", self.persistent_resource_id)
         else:
             self.execute(context)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from datetime import datetime
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_vertex_persistent.exceptions import job_error
 from airflow_vertex_persistent.links import PersistentResourcesLink, TrainingJobLink, TrainingLogsLink
@@ -16,16 +19,33 @@ from airflow_vertex_persistent.names import (
     job_logs_url,
     persistent_resources_console_url,
 )
-from airflow_vertex_persistent.operators.base import VertexOperator, settled_snapshot, typed_errors
-from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH, Problems
+from airflow_vertex_persistent.operators.base import (
+    VertexOperator,
+    is_last_attempt,
+    settled_snapshot,
+    typed_errors,
+)
+from airflow_vertex_persistent.operators.config_file import read_config
+from airflow_vertex_persistent.operators.execution import (
+    Execution,
+    default_display_name,
+    job_labels,
+    load_execution,
+    save_execution,
+)
+from airflow_vertex_persistent.operators.result import training_result
+from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
+from airflow_vertex_persistent.triggers.task_state import still_running
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -72,6 +92,8 @@ class TrainingOperator(VertexOperator):
     :param restart_job_on_worker_restart: Start the whole job again when a worker restarts. (templated)
     :param disable_retries: Do not retry internal errors after the job has started. (templated)
     :param wait_for_completion: Wait for the job's end; if not, the result is that of a job just created.
+    :param durable: A retry takes over the job of the attempts before it. If not, it cancels that job and creates
+        another one.
     :param cancel_on_kill: Whether killing, clearing or marking the task cancels the job.
     """
 
@@ -143,6 +165,7 @@ class TrainingOperator(VertexOperator):
         restart_job_on_worker_restart: bool | str | None = None,
         disable_retries: bool | str | None = None,
         wait_for_completion: bool = True,
+        durable: bool = True,
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -177,8 +200,12 @@ class TrainingOperator(VertexOperator):
         self.restart_job_on_worker_restart = restart_job_on_worker_restart
         self.disable_retries = disable_retries
         self.wait_for_completion = wait_for_completion
+        self.durable = durable
         self.cancel_on_kill = cancel_on_kill
-        self._running_job: ResourceName | None = None
+        self._ti: RuntimeTaskInstanceProtocol | None = None
+        self._execution: Execution | None = None
+        self._hook: TrainingJobHook | None = None
+        self._job_ended = False
 
     @abstractmethod
     def job_request(self, config: Any, default_display_name: str, problems: Problems) -> dict[str, Any]:
@@ -190,29 +217,29 @@ class TrainingOperator(VertexOperator):
         """
 
     def execute(self, context: Context) -> Any:
-        """Create the job and, if asked, wait for its end."""
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook, job_snapshot
-
+        """Find or create the execution's job and, if asked, wait for its end."""
+        self._ti = context["ti"]
         problems = Problems("custom job")
         watch = self.watch_arguments(problems)
-        config = self._read_config(context, problems)
+        # Not by Airflow's template_ext, which would open every nested text that ends in .yaml or .json.
+        config = read_config(self.config, Path(context["dag"].fileloc).parent, problems)
+        if config is not self.config:
+            config = self.render_template(config, context)
         request = self.job_request(config, default_display_name(context), problems)
-        with typed_errors("custom job", missing=_missing(request)):
-            problems.raise_if_any()
-            hook = TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-            project_id = self.project_id or hook.default_project_id
-            snapshot = job_snapshot(hook.create_custom_job(project_id, self.region, request))
-        self._running_job = ResourceName.parse(snapshot["job"])
-        self.log.info("Created %s", snapshot["job"])
-        self._persist_links(context, self._running_job)
-        if not self.wait_for_completion:
-            return training_result(snapshot)
-        trigger = TrainingJobTrigger(job=snapshot["job"], cancel_on_kill=self.cancel_on_kill, **watch)
-        return self.await_event(trigger, context)
+        with self._cancelling_at_the_end(context):
+            with typed_errors("custom job", missing=_missing(request)):
+                problems.raise_if_any()
+                snapshot = self._submit(context, request, watch)
+            self._persist_links(context, ResourceName.parse(snapshot["job"]))
+            if job_phase(snapshot["state"]).ended or not self.wait_for_completion:
+                return training_result(snapshot)
+            trigger = TrainingJobTrigger(job=snapshot["job"], cancel_on_kill=self.cancel_on_kill, **watch)
+            return self.await_event(trigger, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Return the result of the job that has ended, or raise its error."""
-        snapshot: JobSnapshot = settled_snapshot("the job", event)
+        snapshot: JobSnapshot = settled_snapshot(event)
+        self._job_ended = True
         if job_phase(snapshot["state"]) is not JobPhase.SUCCEEDED:
             raise job_error(snapshot)
         result = training_result(snapshot)
@@ -225,15 +252,89 @@ class TrainingOperator(VertexOperator):
         )
         return result
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the wait in the triggerer, or end the job when the wait took too long."""
+        with self._cancelling_at_the_end(context):
+            return super().resume_execution(next_method, next_kwargs, context)
+
     def on_kill(self) -> None:
-        """Cancel the job of a task that is stopped while it runs."""
-        if self._running_job is None or not self.cancel_on_kill:
+        """
+        Cancel the job of a task that is stopped while it runs.
+
+        Airflow also calls this when only the worker process is told to stop. The task is still running then,
+        as far as Airflow knows, and its next attempt takes the job over: a durable task leaves it alone.
+        """
+        if self._execution is None:
             return
+        if self.durable and self._ti is not None and still_running(self._ti):
+            self.log.info("The job goes on: its task is still running, the next attempt takes it over")
+            return
+        self._cancel(self._execution, "its task was stopped")
+
+    def _submit(self, context: Context, request: dict[str, Any], watch: dict[str, Any]) -> JobSnapshot:
+        """Return the job of this execution, found or created, and keep its name."""
+        from airflow_vertex_persistent.operators.submission import Submission, cancel_jobs_of
+
+        # Kept for on_kill, which has no time to connect.
+        hook = self._hook = self._new_hook()
+        project_id = self.project_id or hook.default_project_id
+        execution = Execution.new(context["ti"].max_tries, project_id, self.region)
+        last = load_execution(context)
+        resumed = last is not None and self.durable and last.same_run(execution)
+        if last is not None and resumed:
+            execution = last
+        elif last is not None:
+            cancel_jobs_of(hook, last, self.log, "its task has started anew")
+        save_execution(context, execution)
+        self._execution = execution
+        submission = Submission(
+            hook,
+            execution,
+            {**request, "labels": {**request.get("labels", {}), **job_labels(context, execution, request)}},
+            max_outage=watch["max_outage"],
+            wait_for=lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here(),
+            log=self.log,
+        )
+        # A new key is on no job yet.
+        snapshot = (submission.find() if resumed else None) or submission.create()
+        self._execution = replace(execution, job=snapshot["job"])
+        save_execution(context, self._execution)
+        return snapshot
+
+    @contextmanager
+    def _cancelling_at_the_end(self, context: Context) -> Iterator[None]:
+        """Cancel the job when nobody will come back to it: out of time, or out of attempts."""
+        try:
+            yield
+        except (AirflowTaskTimeout, TaskDeferralTimeout):
+            self._cancel(load_execution(context), "its task ran longer than execution_timeout")
+            raise
+        except Exception as error:
+            if not self._job_ended and is_last_attempt(self, context, error):
+                self._cancel(load_execution(context), "its task has failed for good")
+            raise
+
+    def _cancel(self, execution: Execution | None, reason: str) -> None:
+        """Cancel what runs of an execution, as far as possible: the task is about to end."""
+        self._execution = None
+        if execution is None or not self.cancel_on_kill:
+            return
+        from airflow_vertex_persistent.operators.submission import cancel_jobs_of
+
+        try:
+            hook = self._hook or self._new_hook()
+            if execution.job is None:
+                cancel_jobs_of(hook, execution, self.log, reason)
+            else:
+                self.log.warning("Cancelling %s: %s", execution.job, reason)
+                hook.cancel_custom_job(ResourceName.parse(execution.job))
+        except Exception:
+            self.log.exception("The job could not be cancelled and may still run: %s", execution.job)
+
+    def _new_hook(self) -> TrainingJobHook:
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
-        hook = TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-        hook.cancel_custom_job(self._running_job)
-        self.log.info("Cancelled %s: its task was stopped", self._running_job)
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
 
     def _persist_links(self, context: Context, job: ResourceName) -> None:
         """Push the addresses, with the project's number as the service has it: result and errors do the same."""
@@ -242,77 +343,8 @@ class TrainingOperator(VertexOperator):
         PersistentResourcesLink().persist(context, persistent_resources_console_url(job.project))
         self.log.info("Console: %s", job_console_url(job))
 
-    def _read_config(self, context: Context, problems: Problems) -> Any:
-        """
-        Return ``config`` as a mapping.
-
-        Files are read here and not by Airflow's ``template_ext``, which would open every nested text that
-        ends in ``.yaml`` or ``.json``, arguments of the training code included.
-        """
-        if not isinstance(self.config, str):
-            return self.config
-        from airflow.sdk import yaml
-
-        if not self.config.endswith((".yaml", ".yml", ".json")):
-            # It may be a whole document that a template rendered as text, with an environment in it.
-            problems.add_hidden("config", "write a mapping, or the path of a .yaml or .json file")
-            return {}
-        try:
-            # Every JSON document is a YAML document.
-            text = (Path(context["dag"].fileloc).parent / self.config).read_text(encoding="utf-8")
-            content = yaml.safe_load(text)
-        except (OSError, ValueError) as error:
-            problems.add("config", self.config, f"cannot be read: {type(error).__name__}")
-            return {}
-        except yaml.YAMLError:  # type: ignore[attr-defined] # passed through; its text quotes the document
-            problems.add("config", self.config, "is neither YAML nor JSON")
-            return {}
-        return self.render_template(content, context)
-
 
 def _missing(request: dict[str, Any]) -> str | None:
     """Say what to do when the service does not find the persistent resource of a job that has one."""
     resource = request["job_spec"].get("persistent_resource_id")
     return resource and f"create persistent resource {resource!r} in the same project and region first."
-
-
-def default_display_name(context: Context) -> str:
-    """Return a display name that says which task instance the job is for."""
-    ti = context["ti"]
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    parts = [ti.dag_id, ti.task_id, ti.run_id, *([str(ti.map_index)] if mapped else [])]
-    return "-".join(parts)[:MAX_DISPLAY_NAME_LENGTH]
-
-
-def training_result(snapshot: JobSnapshot) -> dict[str, Any]:
-    """
-    Return what a training task hands to the tasks after it.
-
-    The keys are always the same; what does not apply is ``None``. Times are RFC 3339 in UTC.
-    """
-    name = ResourceName.parse(snapshot["job"])
-    output_dir = snapshot["output_dir"]
-    create, start, end = snapshot["create_time"], snapshot["start_time"], snapshot["end_time"]
-    return {
-        "job": snapshot["job"],
-        "kind": name.kind,
-        "state": snapshot["state"],
-        "region": name.region,
-        "persistent_resource_id": snapshot["persistent_resource_id"],
-        "strategy": snapshot["strategy"],
-        "candidate": None,
-        "create_time": create,
-        "start_time": start,
-        "end_time": end,
-        "queued_seconds": _seconds_between(create, start),
-        "running_seconds": _seconds_between(start, end),
-        "output_dir": output_dir,
-        "model_dir": output_dir and f"{output_dir.rstrip('/')}/model",
-        "console_url": job_console_url(name),
-    }
-
-
-def _seconds_between(start: str | None, end: str | None) -> float | None:
-    if start is None or end is None:
-        return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

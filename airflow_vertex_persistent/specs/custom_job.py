@@ -61,7 +61,8 @@ def custom_job(
 
     given = {field: value for field, value in wanted.items() if value is not None}
     body = _config_body(given.get("config"), problems)
-    spec = _spec_of(body)
+    spec = _take(body, "job_spec", problems)
+    spec = dict(spec) if isinstance(spec, Mapping) else {"job_spec": spec} if spec else {}
     pools = _work(given, spec, problems)
     _merge_parameters(given, body, spec, problems)
     if "displayName" not in body:
@@ -91,15 +92,22 @@ def _config_body(config: Any, problems: Problems) -> dict[str, Any]:
     return {"job_spec": config}
 
 
-def _spec_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Take the CustomJobSpec out of a CustomJob body."""
-    spec = body.pop("jobSpec", None) or body.pop("job_spec", None) or {}
-    return dict(spec) if isinstance(spec, Mapping) else {"job_spec": spec}
+def _take(message: dict[str, Any], field: str, problems: Problems) -> Any:
+    """Take a field out of what ``config`` says, whichever way it is spelled there."""
+    values = [message.pop(name) for name in (field, _camel_case(field)) if name in message]
+    if len(values) > 1:
+        problems.add_hidden(f"config.{field}", f"is given twice, as {field!r} and {_camel_case(field)!r}")
+    return values[0] if values else None
+
+
+def _camel_case(field: str) -> str:
+    head, *rest = field.split("_")
+    return head + "".join(part.capitalize() for part in rest)
 
 
 def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) -> Any:
     """Return the worker pools that are written out, ``None`` for the short form or no single place."""
-    from_config = spec.pop("workerPoolSpecs", None) or spec.pop("worker_pool_specs", None)
+    from_config = _take(spec, "worker_pool_specs", problems)
     places = {
         "container_uri": given.get("container_uri"),
         "worker_pool_specs": given.get("worker_pool_specs"),
@@ -108,7 +116,7 @@ def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) ->
     used = [name for name, work in places.items() if work is not None]
     if len(used) != 1:
         fix = "give exactly one of container_uri, worker_pool_specs and a config with workerPoolSpecs"
-        problems.add("work", " and ".join(used) or None, fix)
+        problems.add_hidden(" and ".join(used) or "container_uri", fix)
         return None
     if used == ["container_uri"]:
         return None
@@ -164,8 +172,7 @@ def _put(message: dict[str, Any], field: str, value: Any) -> None:
     """Set a field under its snake-case name, whichever way ``config`` spelled it."""
     if value is None:
         return
-    head, *rest = field.split("_")
-    message.pop(head + "".join(part.capitalize() for part in rest), None)
+    message.pop(_camel_case(field), None)
     message[field] = value
 
 
@@ -175,6 +182,7 @@ def _check_job(job: Mapping[str, Any], problems: Problems) -> None:
     checks.check_labels(job.get("labels", {}), problems)
     if "persistent_resource_id" in spec:
         checks.check_persistent_resource_id(spec["persistent_resource_id"], problems)
+        _check_warm_machines(spec, problems)
     output = (spec.get("base_output_directory") or {}).get("output_uri_prefix")
     if output is not None:
         checks.check_gs_uri("base_output_dir", output, problems)
@@ -184,3 +192,14 @@ def _check_job(job: Mapping[str, Any], problems: Problems) -> None:
         checks.check_service_account(spec["service_account"], problems)
     if "tensorboard" in spec and "service_account" not in spec:
         problems.add("tensorboard", spec["tensorboard"], "needs a service_account that may write to it")
+
+
+def _check_warm_machines(spec: Mapping[str, Any], problems: Problems) -> None:
+    """Check what a job on a persistent resource cannot have: its machines are there already."""
+    strategy = (spec.get("scheduling") or {}).get("strategy")
+    if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", "STANDARD"}:
+        problems.add("scheduling.strategy", strategy, "leave it out for a job on a persistent resource")
+    for index, pool in enumerate(spec.get("worker_pool_specs") or []):
+        if (pool.get("machine_spec") or {}).get("reservation_affinity"):
+            path = f"worker_pool_specs[{index}].machine_spec.reservation_affinity"
+            problems.add_hidden(path, "leave it out: reservations do not go with a persistent resource")

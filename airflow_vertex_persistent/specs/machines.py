@@ -32,6 +32,8 @@ _BUILT_IN: dict[str, tuple[str, int]] = {
 _BUILT_IN_KINDS = {kind for kind, _ in _BUILT_IN.values()}
 # Families of machines that have no accelerator built in.
 _PLAIN_FAMILIES = ("n1-", "n2-", "n2d-", "e2-", "c2-", "c2d-", "c3-", "m1-")
+# Machine types that boot from another disk than pd-ssd unless told otherwise.
+_HYPERDISK = {"a3-ultragpu-8g", "a4-highgpu-8g"}
 
 # Accelerators that are attached to a machine of the n1 family, and in which numbers.
 _ATTACHED: dict[str, tuple[int, ...]] = {
@@ -40,6 +42,11 @@ _ATTACHED: dict[str, tuple[int, ...]] = {
     "NVIDIA_TESLA_P100": (1, 2, 4),
     "NVIDIA_TESLA_V100": (1, 2, 4, 8),
 }
+
+
+def default_disk_type(machine_type: Any) -> str:
+    """Return the type of boot disk that a machine type has by default."""
+    return "hyperdisk-balanced" if machine_type in _HYPERDISK else "pd-ssd"
 
 
 def check_accelerators(machine: Mapping[str, Any], path: str, problems: Problems) -> None:

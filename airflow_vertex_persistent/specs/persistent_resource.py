@@ -66,7 +66,10 @@ def _check_resource(resource: Mapping[str, Any], problems: Problems) -> None:
                 f"{path}.machine_spec.machine_type", "say a machine type, like 'n1-standard-8'"
             )
         check_accelerators(machine, f"{path}.machine_spec", problems)
-        pool["disk_spec"] = complete_disk(pool.get("disk_spec"), path, problems)
+        if machine.get("reservation_affinity"):
+            fix = "leave it out: reservations do not go with a persistent resource"
+            problems.add_hidden(f"{path}.machine_spec.reservation_affinity", fix)
+        pool["disk_spec"] = complete_disk(pool.get("disk_spec"), machine.get("machine_type"), path, problems)
         _check_counts(pool, path, problems)
     if "display_name" in resource:
         checks.check_display_name(resource["display_name"], problems)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import texts, whole_number
-from airflow_vertex_persistent.specs.machines import check_accelerators
+from airflow_vertex_persistent.specs.machines import check_accelerators, default_disk_type
 from airflow_vertex_persistent.specs.messages import read_message
 
 if TYPE_CHECKING:
@@ -116,17 +116,19 @@ def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Proble
     if not machine.get("machine_type"):
         problems.add_hidden(f"{path}.machine_spec.machine_type", "say a machine type, like 'n1-standard-8'")
     check_accelerators(machine, f"{path}.machine_spec", problems)
-    pool["disk_spec"] = complete_disk(pool.get("disk_spec"), path, problems)
+    pool["disk_spec"] = complete_disk(pool.get("disk_spec"), machine.get("machine_type"), path, problems)
     _check_work(pool, path, problems)
 
 
-def complete_disk(disk: Mapping[str, Any] | None, path: str, problems: Problems) -> dict[str, Any]:
+def complete_disk(
+    disk: Mapping[str, Any] | None, machine_type: Any, path: str, problems: Problems
+) -> dict[str, Any]:
     """
     Return a ``DiskSpec`` with nothing left to the service's defaults.
 
     They are documented in two ways, and a job's disk must equal its pool's: it is always said.
     """
-    complete = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100, **(disk or {})}
+    complete = {"boot_disk_type": default_disk_type(machine_type), "boot_disk_size_gb": 100, **(disk or {})}
     size = complete["boot_disk_size_gb"]
     if size is not None and size not in _DISK_SIZES_GB:
         fix = f"must be {_DISK_SIZES_GB.start} to {_DISK_SIZES_GB.stop - 1}"

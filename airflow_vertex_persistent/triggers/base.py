@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
     from airflow_vertex_persistent.hooks.client import VertexAsyncHook
+    from airflow_vertex_persistent.names import ResourceName
 
 # The pause after a failed look doubles each time, up to this many seconds.
 _LONGEST_OUTAGE_PAUSE = 300.0
@@ -37,15 +38,27 @@ _THREAD_END_TIMEOUT = 5.0
 
 class WatchEvent(TypedDict):
     """
-    What a trigger ends with.
+    What a trigger ends with. ``name`` is the full name of the thing.
 
     ``settled``: the thing reached an end, ``snapshot`` says which (``None``: it is not there). ``failed``: the
     service refused to tell. ``unreachable``: it gave no answer for ``max_outage``.
     """
 
+    name: str
     status: Literal["settled", "failed", "unreachable"]
     snapshot: dict[str, Any] | None
     error: str
+
+
+def outage_pause(interval: float, failures: int) -> float:
+    """
+    Return the seconds to wait before asking again.
+
+    :param interval: Seconds between two questions while all is well.
+    :param failures: Questions in a row that had no answer; each doubles the pause, up to a limit.
+    """
+    pause: float = min(interval * 2 ** min(failures, _MAX_DOUBLINGS), max(interval, _LONGEST_OUTAGE_PAUSE))
+    return pause * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
 
 
 class VertexTrigger(BaseTrigger):
@@ -91,6 +104,11 @@ class VertexTrigger(BaseTrigger):
 
     @property
     @abstractmethod
+    def name(self) -> ResourceName:
+        """Full name of the thing."""
+
+    @property
+    @abstractmethod
     def subject(self) -> str:
         """Short name of the thing, for the log."""
 
@@ -127,8 +145,8 @@ class VertexTrigger(BaseTrigger):
         """
         Watch from a worker, blocking, and return the event.
 
-        The loop has a thread of its own: Airflow interrupts the main thread with signals (execution timeout,
-        kill), and an event loop there could swallow the exception that a signal handler raises.
+        The loop has a thread of its own: Airflow interrupts the main thread with signals, and an event loop
+        there could swallow the exception that the handler of the execution timeout raises.
         """
         return _run_in_thread(self.watch())
 
@@ -157,29 +175,39 @@ class Watch:
             self._trigger.log.info("%s is %s", self._trigger.subject, state)
         if not self._trigger.settled(snapshot):
             return None
-        return {"status": "settled", "snapshot": None if snapshot is None else dict(snapshot), "error": ""}
+        return self._event("settled", snapshot)
 
     def missed(self, error: Exception, now: float) -> WatchEvent | None:
         """Note a look that failed at ``now`` (monotonic seconds); return the event if it was the last."""
         if not is_transient(error):
-            return {"status": "failed", "snapshot": None, "error": str(error)}
+            return self._event("failed", error=str(error))
         if self._outage_start is None:
             self._outage_start = now
             self._trigger.log.warning("No answer from Vertex AI, still trying: %s", error)
         self._failures += 1
         if now - self._outage_start >= self._trigger.max_outage:
-            return {"status": "unreachable", "snapshot": None, "error": str(error)}
+            return self._event("unreachable", error=str(error))
         return None
+
+    def _event(
+        self,
+        status: Literal["settled", "failed", "unreachable"],
+        snapshot: Mapping[str, Any] | None = None,
+        error: str = "",
+    ) -> WatchEvent:
+        return {
+            "name": str(self._trigger.name),
+            "status": status,
+            "snapshot": None if snapshot is None else dict(snapshot),
+            "error": error,
+        }
 
     def pause(self, now: float) -> float:
         """Return the seconds until the next look; growing in an outage, but never past ``max_outage``."""
-        pause = self._trigger.poll_interval
-        if self._outage_start is not None:
-            pause = min(pause * 2 ** min(self._failures, _MAX_DOUBLINGS), max(pause, _LONGEST_OUTAGE_PAUSE))
-        pause *= random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
         if self._outage_start is None:
-            return pause
-        return min(pause, max(self._outage_start + self._trigger.max_outage - now, 0.0))
+            return outage_pause(self._trigger.poll_interval, 0)
+        left = self._outage_start + self._trigger.max_outage - now
+        return min(outage_pause(self._trigger.poll_interval, self._failures), max(left, 0.0))
 
 
 def _run_in_thread(work: Coroutine[Any, Any, WatchEvent]) -> WatchEvent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase
 from airflow_vertex_persistent.triggers.base import VertexTrigger
 
@@ -36,7 +36,11 @@ class PersistentResourceTrigger(VertexTrigger):
         self.project_id = project_id
         self.persistent_resource_id = persistent_resource_id
         self.until = until
-        self._name = persistent_resource_name(project_id, self.region, persistent_resource_id)
+
+    @property
+    def name(self) -> ResourceName:
+        """Full name of the resource."""
+        return persistent_resource_name(self.project_id, self.region, self.persistent_resource_id)
 
     @property
     def subject(self) -> str:
@@ -53,7 +57,7 @@ class PersistentResourceTrigger(VertexTrigger):
         """Return what the resource is like now."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
-        resource = await hook.get(self._name)
+        resource = await hook.get(self.name)
         return None if resource is None else resource_snapshot(resource)
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:

@@ -1,9 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks Airflow for the state of a task, since being told to stop does not say why."""
+"""
+Asks Airflow for the state of a task, since being told to stop does not say why.
+
+``on_kill`` of a trigger also runs when triggers move to another triggerer, and ``on_kill`` of an operator when
+only the worker process is told to stop. In both cases somebody else will deal with the job.
+"""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
 from typing import Protocol
+
+from airflow.sdk import TaskInstanceState
+
+# A process that was told to stop is killed after five seconds.
+_PATIENCE = 2.0
+_ENDED = {
+    TaskInstanceState.SUCCESS,
+    TaskInstanceState.FAILED,
+    TaskInstanceState.SKIPPED,
+    TaskInstanceState.UPSTREAM_FAILED,
+    TaskInstanceState.REMOVED,
+}
 
 
 class TaskInstance(Protocol):
@@ -33,3 +52,30 @@ def task_state(ti: TaskInstance) -> str | None:
     key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
     state = states.get(ti.run_id, {}).get(key)
     return None if state is None else str(state)
+
+
+def somebody_goes_on(state: str | None) -> bool:
+    """Tell whether a task in this state has a triggerer, or an attempt, that deals with its job."""
+    return state is not None and state not in _ENDED
+
+
+def still_running(ti: TaskInstance) -> bool:
+    """
+    Tell, from a signal handler, whether a task is still running as far as Airflow knows.
+
+    The question is asked in a thread of its own: the main thread may have been interrupted in the middle of a
+    question to Airflow. No answer within two seconds counts as yes.
+    """
+    answer: Future[str | None] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(task_state(ti))
+        except Exception as error:  # noqa: BLE001 - handed to the waiting thread
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(timeout=_PATIENCE) == TaskInstanceState.RUNNING
+    except Exception:  # noqa: BLE001 - whatever keeps Airflow from answering, the job must not pay for it
+        return True

@@ -6,13 +6,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import TaskInstanceState
 from asgiref.sync import sync_to_async
 
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.base import VertexTrigger
-from airflow_vertex_persistent.triggers.task_state import task_state
+from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, task_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,9 +40,14 @@ class TrainingJobTrigger(VertexTrigger):
         self._unexplained_since: float | None = None
 
     @property
+    def name(self) -> ResourceName:
+        """Full name of the job."""
+        return ResourceName.parse(self.job)
+
+    @property
     def subject(self) -> str:
         """Short name of the job, for the log."""
-        return f"Job {ResourceName.parse(self.job).id}"
+        return f"Job {self.name.id}"
 
     def hook(self) -> TrainingJobAsyncHook:
         """Return the hook that asks for jobs."""
@@ -55,7 +59,7 @@ class TrainingJobTrigger(VertexTrigger):
         """Return what the job is like now."""
         from airflow_vertex_persistent.hooks.training_job import job_snapshot
 
-        return job_snapshot(await hook.get_custom_job(ResourceName.parse(self.job)))
+        return job_snapshot(await hook.get_custom_job(self.name))
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
@@ -73,14 +77,15 @@ class TrainingJobTrigger(VertexTrigger):
         """
         Cancel the job of a task that was killed, cleared or marked while deferred.
 
-        Airflow also calls this when triggers move to another triggerer. The task is still deferred then, and
-        someone else watches: the job is left alone.
+        Airflow also calls this when triggers move to another triggerer. Somebody else watches then, or a newer
+        attempt has taken the job over or dealt with it: the job is left alone.
         """
         if not self.cancel_on_kill or self.task_instance is None:
             return
-        if await sync_to_async(task_state)(self.task_instance) == TaskInstanceState.DEFERRED:
-            self.log.info("%s goes on: its task is still deferred", self.job)
+        state = await sync_to_async(task_state)(self.task_instance)
+        if somebody_goes_on(state):
+            self.log.info("%s goes on: its task is %s", self.job, state)
             return
         async with self.hook() as hook:
-            await hook.cancel_custom_job(ResourceName.parse(self.job))
+            await hook.cancel_custom_job(self.name)
         self.log.info("Cancelled %s: its task was stopped", self.job)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which job belongs to which task: kept in Airflow's task state store, and as labels on the job.
+
+An *execution* is one logical run of a task: all its automatic retries, until someone clears it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.configuration import conf
+
+from airflow_vertex_persistent.names import label_value
+from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+KEY_LABEL = "airflow_execution"
+REQUEST_LABEL = "airflow_request"
+INSTALLATION_LABEL = "airflow_installation"
+_STORE_KEY = "vertex_training_job"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """
+    What the task state store knows of an execution. Written before anything is created.
+
+    :param key: Random; the label by which the execution's jobs are found.
+    :param max_tries: Airflow's count, which stays over automatic retries and grows when the task is cleared.
+    :param project_id: Where the jobs are.
+    :param region: Where the jobs are.
+    :param first_submit: When the execution first wanted a job, RFC 3339 in UTC.
+    :param job: Full name of its job, once there is one.
+    """
+
+    key: str
+    max_tries: int
+    project_id: str
+    region: str
+    first_submit: str
+    job: str | None = None
+
+    @classmethod
+    def new(cls, max_tries: int, project_id: str, region: str) -> Execution:
+        """Return an execution that has no job yet."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(secrets.token_hex(12), max_tries, project_id, region, now)
+
+    def same_run(self, other: Execution) -> bool:
+        """Tell whether a job of the other one can be taken over: same run of the task, same place."""
+        return (self.max_tries, self.project_id, self.region) == (
+            other.max_tries,
+            other.project_id,
+            other.region,
+        )
+
+
+def load_execution(context: Context) -> Execution | None:
+    """
+    Return what the store has for this task instance, ``None`` if it never had anything.
+
+    A store that cannot be read raises: taking that for "nothing there" would buy a second job.
+    """
+    stored: Any = context["task_state_store"].get(_STORE_KEY)
+    if stored is None:
+        return None
+    known = {field.name for field in fields(Execution)}
+    return Execution(**{name: value for name, value in stored.items() if name in known})
+
+
+def save_execution(context: Context, execution: Execution) -> None:
+    """Keep an execution."""
+    stored = {name: value for name, value in asdict(execution).items() if value is not None}
+    context["task_state_store"].set(_STORE_KEY, stored)
+
+
+def job_labels(context: Context, execution: Execution, request: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Return the labels that say whose job this is.
+
+    :param request: The job without these labels; a hash of it tells whether a DAG was changed in between.
+    """
+    ti = context["ti"]
+    labels = {
+        KEY_LABEL: execution.key,
+        REQUEST_LABEL: fingerprint(request),
+        INSTALLATION_LABEL: label_value(installation()),
+        "airflow_dag": label_value(ti.dag_id),
+        "airflow_task": label_value(ti.task_id),
+        "airflow_run": label_value(ti.run_id),
+    }
+    if ti.map_index is not None and ti.map_index >= 0:
+        labels["airflow_map_index"] = str(ti.map_index)
+    return labels
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return a short hash of a request that does not depend on the order of its keys."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def installation() -> str:
+    """
+    Return the name of this Airflow installation among those that share a project.
+
+    Option ``[vertex_persistent] installation``. The default is a hash of what differs between installations
+    and agrees between the workers of one: the API server's address and the Fernet key.
+    """
+    if name := conf.get("vertex_persistent", "installation", fallback=""):
+        return str(name)
+    parts = (conf.get("api", "base_url", fallback=""), conf.get("core", "fernet_key", fallback=""))
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
+
+
+def default_display_name(context: Context) -> str:
+    """Return a display name that says which task instance the job is for."""
+    ti = context["ti"]
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    parts = [ti.dag_id, ti.task_id, ti.run_id, *([str(ti.map_index)] if mapped else [])]
+    return "-".join(parts)[:MAX_DISPLAY_NAME_LENGTH]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training task hands to the tasks after it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.names import ResourceName, job_console_url
+
+if TYPE_CHECKING:
+    from airflow_vertex_persistent.states import JobSnapshot
+
+
+def training_result(snapshot: JobSnapshot) -> dict[str, Any]:
+    """
+    Return what a training task hands to the tasks after it.
+
+    The keys are always the same; what does not apply is ``None``. Times are RFC 3339 in UTC.
+    """
+    name = ResourceName.parse(snapshot["job"])
+    output_dir = snapshot["output_dir"]
+    create, start, end = snapshot["create_time"], snapshot["start_time"], snapshot["end_time"]
+    return {
+        "job": snapshot["job"],
+        "kind": name.kind,
+        "state": snapshot["state"],
+        "region": name.region,
+        "persistent_resource_id": snapshot["persistent_resource_id"],
+        "strategy": snapshot["strategy"],
+        "candidate": None,
+        "create_time": create,
+        "start_time": start,
+        "end_time": end,
+        "queued_seconds": _seconds_between(create, start),
+        "running_seconds": _seconds_between(start, end),
+        "output_dir": output_dir,
+        "model_dir": output_dir and f"{output_dir.rstrip('/')}/model",
+        "console_url": job_console_url(name),
+    }
+
+
+def _seconds_between(start: str | None, end: str | None) -> float | None:
+    if start is None or end is None:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
