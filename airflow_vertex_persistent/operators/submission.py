@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import CallProblem, ServiceUnreachableError, call_problem
-from airflow_vertex_persistent.hooks.training_job import job_snapshot
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.execution import KEY_LABEL, REQUEST_LABEL
 from airflow_vertex_persistent.states import JobPhase, job_phase
@@ -61,11 +60,11 @@ class Submission:
         """Return the oldest job that is still right; whatever else of the execution runs is cancelled."""
         found: JobSnapshot | None = None
         for job in jobs_of(self._hook, self._execution):
-            snapshot = job_snapshot(job)
+            snapshot = _snapshot(job)
             if job_phase(snapshot["state"]) is JobPhase.CANCELLING:
                 self._log.info("%s is being cancelled, waiting for its end", job.name)
                 self._wait_for(job.name)
-                snapshot = job_snapshot(self._hook.get_custom_job(ResourceName.parse(job.name)))
+                snapshot = _snapshot(self._hook.get_custom_job(ResourceName.parse(job.name)))
             phase = job_phase(snapshot["state"])
             same = job.labels.get(REQUEST_LABEL) == self._request["labels"][REQUEST_LABEL]
             if found is None and same and (phase is JobPhase.SUCCEEDED or not phase.ended):
@@ -103,7 +102,7 @@ class Submission:
                 time.sleep(min(outage_pause(_FIRST_PAUSE, failures), max(deadline - time.monotonic(), 0.0)))
             else:
                 # An attempt that was thought dead may have created one too: the oldest stays.
-                return self.find() or job_snapshot(job)
+                return self.find() or _snapshot(job)
 
     def _look_for_lost_job(self) -> JobSnapshot | None:
         deadline = time.monotonic() + min(_LOST_REPLY_SECONDS, self._max_outage)
@@ -118,6 +117,13 @@ class Submission:
             time.sleep(pause)
 
 
+def _snapshot(job: CustomJob) -> JobSnapshot:
+    # Imported here: a DAG file that imports an operator must not import Google's client.
+    from airflow_vertex_persistent.hooks.training_job import job_snapshot
+
+    return job_snapshot(job)
+
+
 def jobs_of(hook: TrainingJobHook, execution: Execution) -> list[CustomJob]:
     """Return the jobs of an execution, the oldest first."""
     filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
@@ -128,7 +134,7 @@ def jobs_of(hook: TrainingJobHook, execution: Execution) -> list[CustomJob]:
 def cancel_jobs_of(hook: TrainingJobHook, execution: Execution, log: Logger, reason: str) -> None:
     """Cancel what still runs of an execution."""
     for job in jobs_of(hook, execution):
-        phase = job_phase(job_snapshot(job)["state"])
+        phase = job_phase(_snapshot(job)["state"])
         if not phase.ended and phase is not JobPhase.CANCELLING:
             log.warning("Cancelling %s: %s", job.name, reason)
             hook.cancel_custom_job(ResourceName.parse(job.name))
