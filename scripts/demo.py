@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -181,6 +182,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Show a night: emulator, Airflow, a scheduled retraining.")
     parser.add_argument("--keep", action="store_true", help="leave Airflow's pages up until Ctrl-C")
     keep = parser.parse_args().keep
+    # A shell that starts us in the background has Ctrl-C ignored; a demo always ends by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A line that is too long may run over the edge: broken in two it could not be copied or searched.
     console = Console(highlight=False, soft_wrap=True)
     scratch = Path(tempfile.mkdtemp(prefix="nightly-retraining-"))

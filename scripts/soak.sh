@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
-STEPS="other_pythons lowest_versions browser"
+STEPS="other_pythons lowest_versions postgresql browser"
 SUPPORTED="3.11 3.12 3.13"
 TRAINER=dags_examples/trainer/requirements.txt
 
@@ -61,6 +61,20 @@ lowest_versions() {
     uv pip install --quiet --python "$python" --constraint "$scratch/lowest.txt" \
         --requirement "$scratch/trainer.txt" --editable ".[test]" &&
         run_tests "$scratch/lowest"
+}
+
+# The whole night with Airflow's metadata in PostgreSQL, in a cluster of its own.
+postgresql() {
+    if ! command -v pg_virtualenv >/dev/null; then
+        as_root apt-get update -qq && as_root apt-get install -qq -y postgresql >/dev/null || return 1
+    fi
+    make_environment "$scratch/postgresql" .venv/bin/python &&
+        install_into "$scratch/postgresql" --constraint constraints.txt --requirement "$TRAINER" \
+            --editable ".[test]" "apache-airflow[postgres]" || return 1
+    pg_virtualenv bash -c '
+        createdb airflow &&
+        TEST_DATABASE="postgresql+psycopg2://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/airflow" "$0" -m pytest \
+            -p no:cacheprovider tests/system/test_nightly_retraining.py' "$scratch/postgresql/bin/python"
 }
 
 # The tests that look at Airflow's pages in headless Chromium.

@@ -21,8 +21,8 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
 
     Vertex AI runs the container on machines of the resource whose type and disk equal the worker pool's, and
     the task ends when the job has ended: with a small result, or with a typed error that holds the service's
-    own text. Killing, clearing or marking the task cancels the job and leaves the resource alone. A retry
-    creates a new job.
+    own text. Killing, clearing or marking the task cancels the job and leaves the resource alone. A retry takes
+    over the job of the attempts before it.
 
     .. seealso:: :doc:`/operators/custom_job`
 
