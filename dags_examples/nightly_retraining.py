@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retrain a model every night on warm machines, and promote it only if it is no worse than yesterday's.
+"""
+Retrain a model every night on warm machines, and promote it only if it is no worse than yesterday's.
 
 What happens: a persistent resource is created, two jobs run on it one after the other (training, then an
 evaluation against yesterday's model), the better model becomes or stays the champion, and the resource is

@@ -9,7 +9,8 @@ import httpx
 
 
 class AirflowApi:
-    """Talks to one API server as one user.
+    """
+    Talks to one API server as one user.
 
     :param url: Address of the API server, ``http://127.0.0.1:8080``.
     :param user: A user of the simple auth manager.

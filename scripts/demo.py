@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show a night: the emulator and Airflow start, the scheduler runs the nightly retraining, and all ends.
+"""
+Show a night: the emulator and Airflow start, the scheduler runs the nightly retraining, and all ends.
 
 ``python scripts/demo.py`` needs no cloud account and no network. Everything listens on loopback and writes
 to a scratch folder. With ``--keep`` Airflow's pages stay up until Ctrl-C.
@@ -45,7 +46,8 @@ ENDED_BY_SIGTERM = 143
 
 
 class Demo:
-    """One showing.
+    """
+    One showing.
 
     :param console: Where to show it.
     :param scratch: Folder for everything that is written meanwhile.

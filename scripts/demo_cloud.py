@@ -28,7 +28,8 @@ class Job:
 
 
 class Cloud:
-    """The emulator, seen from outside.
+    """
+    The emulator, seen from outside.
 
     :param address: Host and port of its API.
     :param project: Project id.

@@ -37,7 +37,8 @@ COLOURS = {
 
 @dataclass
 class Row:
-    """One task as it is now.
+    """
+    One task as it is now.
 
     :param state: Airflow's state; empty before the scheduler has looked at it.
     :param wait: What it waits for: a state of the emulated cloud, in words.
@@ -62,7 +63,8 @@ class Row:
 
 
 class RunView:
-    """Watches one run and shows it.
+    """
+    Watches one run and shows it.
 
     :param console: Where to.
     :param api: Airflow, for the states of tasks.
@@ -138,7 +140,8 @@ class RunView:
 
 
 def closing_table(rows: dict[str, Row], results: dict[str, Any]) -> Table:
-    """Return the table of what each task did.
+    """
+    Return the table of what each task did.
 
     :param rows: The tasks.
     :param results: What the tasks handed over, by task.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's real processes on this machine: loopback, a scratch folder, nothing left behind.
+"""
+Airflow's real processes on this machine: loopback, a scratch folder, nothing left behind.
 
 Unlike ``airflow standalone`` each process can be started and killed by itself, nothing is written outside
 the scratch folder, and the end of the ``with`` block is the end of every process that was started.
@@ -42,7 +43,8 @@ def get():
 
 
 class LocalAirflow:
-    """Run Airflow while a ``with`` block lasts.
+    """
+    Run Airflow while a ``with`` block lasts.
 
     :param home: Scratch folder: database, logs, everything that Airflow writes.
     :param dags_folder: Folder whose DAGs are loaded. All are paused at first.
@@ -86,7 +88,8 @@ class LocalAirflow:
         self._started.close()
 
     def start(self, component: str, name: str | None = None) -> None:
-        """Start a process.
+        """
+        Start a process.
 
         :param component: One of ``api-server``, ``dag-processor``, ``scheduler``, ``triggerer``.
         :param name: What to call it, also its host name in Airflow's eyes; by default the component.

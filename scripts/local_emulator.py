@@ -30,7 +30,8 @@ def start_emulator(
     buckets: Sequence[str],
     settings: Mapping[str, float],
 ) -> dict[str, str]:
-    """Start ``vertex-emulator`` and return the environment in which Airflow finds it.
+    """
+    Start ``vertex-emulator`` and return the environment in which Airflow finds it.
 
     :param processes: The group it belongs to; it is called ``emulator`` there.
     :param data_dir: Where it keeps stored files and the logs of jobs.

@@ -25,7 +25,8 @@ class ProcessError(RuntimeError):
 
 
 class Processes:
-    """A group of processes for the time of a ``with`` block.
+    """
+    A group of processes for the time of a ``with`` block.
 
     However the block is left (its end, an error, Ctrl-C, SIGTERM), nothing of the group is left running.
 
@@ -70,7 +71,8 @@ class Processes:
             )
 
     def finish(self, name: str, timeout: float) -> None:
-        """Wait until a process has ended well.
+        """
+        Wait until a process has ended well.
 
         :raises ProcessError: It ended with another code than 0, or has not ended after ``timeout`` seconds.
         """
@@ -97,7 +99,8 @@ class Processes:
         return self.log_folder / f"{name}.log"
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
-        """Wait until something is true.
+        """
+        Wait until something is true.
 
         :param condition: Asked several times a second.
         :param what: The condition in words, for the error.

@@ -30,7 +30,8 @@ class CommandError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """
+    Run the command.
 
     :return: exit status: 0 when all went well, 1 with one line on standard error, 2 for a wrong command line.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines of persistent resources: who uses how many, who waits, how autoscaled pools grow and shrink.
+"""
+Machines of persistent resources: who uses how many, who waits, how autoscaled pools grow and shrink.
 
 On-demand jobs have no place here: their machines are always found. Nothing in this module waits or looks at
 a clock; the job runner does.
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class NoSuchPoolError(Exception):
-    """No pool of the resource has the machine and disk of a worker pool.
+    """
+    No pool of the resource has the machine and disk of a worker pool.
 
     :param index: index of the worker pool.
     """
@@ -30,7 +32,8 @@ class NoSuchPoolError(Exception):
 
 
 class TooManyReplicasError(Exception):
-    """A job asks for more machines than a pool can ever have.
+    """
+    A job asks for more machines than a pool can ever have.
 
     :param pool_id: the pool.
     :param wanted: machines that the whole job needs of it.
@@ -44,7 +47,8 @@ class TooManyReplicasError(Exception):
 
 @dataclass
 class Pool:
-    """One pool of machines.
+    """
+    One pool of machines.
 
     :param size: machines that exist now.
     :param minimum: machines that stay when the pool is idle.
@@ -97,7 +101,8 @@ class Cluster:
         return self._pools.get(resource, {})
 
     def place(self, resource: Key, wanted: Sequence[tuple[Shape, int] | None]) -> dict[str, int]:
-        """Find the pools that could run a job if it were alone.
+        """
+        Find the pools that could run a job if it were alone.
 
         :param wanted: shape and count of each worker pool; ``None`` for an empty one.
         :return: machines by pool id.
@@ -141,7 +146,8 @@ class Cluster:
         self._claims[job] = _Claim(resource, needs)
 
     def grant(self) -> list[Key]:
-        """Promise free machines to waiting jobs.
+        """
+        Promise free machines to waiting jobs.
 
         A job waits behind earlier ones that want the same pool, so that a big job is not passed by small
         ones for ever.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder's Dockerfile says about starting its container: ENTRYPOINT, CMD, ENV and WORKDIR.
+"""
+What a folder's Dockerfile says about starting its container: ENTRYPOINT, CMD, ENV and WORKDIR.
 
 The published parsers read a here-document's lines as instructions, so these few lines read the file themselves.
 Nothing is built: RUN, COPY and all the rest have no effect.
@@ -27,7 +28,8 @@ class DockerfileError(ValueError):
 
 @dataclass(frozen=True)
 class Image:
-    """How an image starts.
+    """
+    How an image starts.
 
     :param entrypoint: what runs, unless the job brings a command.
     :param cmd: its arguments, unless the job brings args.
@@ -42,7 +44,8 @@ class Image:
 
 
 def read_image(folder: Path) -> Image:
-    """Read the last stage of a folder's Dockerfile.
+    """
+    Read the last stage of a folder's Dockerfile.
 
     :raises DockerfileError: when there is none, or an instruction in it makes no sense.
     """

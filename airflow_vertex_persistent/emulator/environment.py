@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container sees: the variables that Vertex AI sets, and the references in command and args.
+"""
+What a container sees: the variables that Vertex AI sets, and the references in command and args.
 
 One difference from the service is on purpose: addresses in CLUSTER_SPEC and TF_CONFIG are ports of this
 machine's loopback interface, so that distributed code really can talk.
@@ -26,7 +27,8 @@ _ROLES = ("chief", "worker", "ps", "evaluator")
 
 @dataclass(frozen=True)
 class Task:
-    """One replica of a job.
+    """
+    One replica of a job.
 
     :param pool: index of its worker pool.
     :param index: its index in the pool.
@@ -51,7 +53,8 @@ def tasks_of(spec: CustomJobSpec) -> list[Task]:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Fill in ``$(NAME)`` as Kubernetes does.
+    """
+    Fill in ``$(NAME)`` as Kubernetes does.
 
     ``$$(NAME)`` is an escape and gives ``$(NAME)``; a reference to an unknown name stays as it is.
     """
@@ -108,7 +111,8 @@ def _as_dict(spec: CustomJobSpec) -> Any:
 def vertex_variables(
     spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task, *, job_id: str, project: str, region: str
 ) -> dict[str, str]:
-    """The variables that Vertex AI itself sets on one replica.
+    """
+    The variables that Vertex AI itself sets on one replica.
 
     :param project: the project number.
     """

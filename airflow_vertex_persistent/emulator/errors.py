@@ -7,7 +7,8 @@ import grpc
 
 
 class ApiError(Exception):
-    """A call ends with this status code and text.
+    """
+    A call ends with this status code and text.
 
     :param code: the gRPC status code.
     :param text: what the caller reads.
@@ -46,7 +47,8 @@ class Problems:
         self._found: list[tuple[str, str]] = []
 
     def add(self, field: str, text: str) -> None:
-        """Remember one problem.
+        """
+        Remember one problem.
 
         :param field: path of the field in the request.
         :param text: what is wrong with it.
@@ -59,7 +61,8 @@ class Problems:
             self.add(field, text)
 
     def answer(self) -> None:
-        """Refuse the request when there was a problem.
+        """
+        Refuse the request when there was a problem.
 
         :raises ApiError: INVALID_ARGUMENT with the list of problems.
         """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filter expressions of list calls: comparisons joined with AND, OR, NOT and parentheses.
+"""
+Filter expressions of list calls: comparisons joined with AND, OR, NOT and parentheses.
 
 ``state="JOB_STATE_SUCCEEDED" AND NOT labels.team:*`` asks for jobs, and the same grammar asks for log lines.
 What a field means is the caller's table: this module only reads the text.
@@ -34,7 +35,8 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One ``field operator value`` of a filter.
+    """
+    One ``field operator value`` of a filter.
 
     :param field: the dotted field path as written.
     :param operator: ``=``, ``!=``, ``:``, ``<``, ``<=``, ``>`` or ``>=``.
@@ -50,7 +52,8 @@ Meaning = Callable[[Comparison], Test]
 
 
 def parse(text: str, meaning: Meaning, *, adjacent: bool = False) -> Test:
-    """Turn a filter into a test of one record.
+    """
+    Turn a filter into a test of one record.
 
     :param text: the filter; an empty one is true of everything.
     :param meaning: gives the test for one comparison; raises :class:`FilterError` for an unknown field.
@@ -143,7 +146,8 @@ class _Reader:
 
 
 def text_test(comparison: Comparison, get: Callable[[Any], str | None]) -> Test:
-    """Compare a text field: ``=`` and ``!=`` exactly, ``:`` with ``*`` as a wildcard.
+    """
+    Compare a text field: ``=`` and ``!=`` exactly, ``:`` with ``*`` as a wildcard.
 
     :param get: reads the field; ``None`` means that the record does not have it.
     """

@@ -36,7 +36,8 @@ _DEFAULT_TIMEOUT = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class World:
-    """What a running job needs of the emulator.
+    """
+    What a running job needs of the emulator.
 
     :param adopt_files: makes files that replicas wrote below ``/gcs`` known to the storage emulator; its
         argument is the time of the job's start.
@@ -68,7 +69,8 @@ class _FailedError(Exception):
 
 
 class JobRun:
-    """Takes one job through its states.
+    """
+    Takes one job through its states.
 
     :param world: what it needs of the emulator.
     :param key: the job, which is in the store as PENDING.
@@ -102,7 +104,8 @@ class JobRun:
         return self._job.job_spec
 
     def stop(self, text: str) -> None:
-        """Ask the job to end as CANCELLED; it is CANCELLING from now on.
+        """
+        Ask the job to end as CANCELLED; it is CANCELLING from now on.
 
         :param text: the reason, as its error will say it.
         """
@@ -200,7 +203,8 @@ class JobRun:
             await asyncio.sleep(settings.retry_delay_seconds)
 
     async def _run_once(self, attempt: int) -> dict[Task, int]:
-        """Run all replicas until the primary one succeeds or any of them fails.
+        """
+        Run all replicas until the primary one succeeds or any of them fails.
 
         :return: exit status of each replica that failed; empty for success.
         """

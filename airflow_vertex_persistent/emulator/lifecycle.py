@@ -57,7 +57,8 @@ class Verdict(enum.Enum):
 
 
 def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
-    """Accept a job: what only the service may say is cleared and filled.
+    """
+    Accept a job: what only the service may say is cleared and filled.
 
     :param job: the job as requested.
     :param name: its full resource name.
@@ -74,7 +75,8 @@ def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
 
 
 def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = None) -> CustomJob:
-    """Move a job to its next state.
+    """
+    Move a job to its next state.
 
     :param error: kept only where the service has one: FAILED and CANCELLED.
     :raises IllegalMoveError: when the state cannot follow.
@@ -104,7 +106,8 @@ def job_explained(job: CustomJob, error: Status, now: datetime) -> CustomJob:
 
 
 def verdict(exit_code: int, retries: int, max_retries: int, *, disable_retries: bool) -> Verdict:
-    """Decide what a replica's exit means for its job.
+    """
+    Decide what a replica's exit means for its job.
 
     A plain exit code is the training code's own error and permanent; SIGABRT and SIGSEGV are worth another run.
 
@@ -117,7 +120,8 @@ def verdict(exit_code: int, retries: int, max_retries: int, *, disable_retries: 
 
 
 def resource_created(resource: PersistentResource, name: str, now: datetime) -> PersistentResource:
-    """Accept a persistent resource: what only the service may say is cleared and filled.
+    """
+    Accept a persistent resource: what only the service may say is cleared and filled.
 
     :param resource: as requested.
     :param name: its full resource name.
@@ -141,7 +145,8 @@ def resource_created(resource: PersistentResource, name: str, now: datetime) -> 
 def resource_moved(
     resource: PersistentResource, state: int, now: datetime, error: Status | None = None
 ) -> PersistentResource:
-    """Move a persistent resource to its next state; a cured one forgets its error.
+    """
+    Move a persistent resource to its next state; a cured one forgets its error.
 
     :raises IllegalMoveError: when the state cannot follow.
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class VertexEmulator:
-    """A local Vertex AI training service, served from a thread of its own while the block runs.
+    """
+    A local Vertex AI training service, served from a thread of its own while the block runs.
 
     .. code-block:: python
 
@@ -64,7 +65,8 @@ class VertexEmulator:
         self._data_dir: Path | None = None
 
     def __enter__(self) -> Self:
-        """Start serving.
+        """
+        Start serving.
 
         :raises OSError: when a port is in use or the data folder cannot be written.
         """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log files of replicas: one line of output, one line in the file, with the time in front.
+"""
+Log files of replicas: one line of output, one line in the file, with the time in front.
 
 ``logs/JOB/workerpool0-0.log`` holds what that replica printed, ``logs/JOB/service.log`` what the service said.
 The files are all there is: Cloud Logging's entries are read from them.
@@ -25,7 +26,8 @@ _LONGEST_LINE = 200_000  # bytes; Cloud Logging takes entries of up to 256 KB
 
 @dataclass(frozen=True, order=True)
 class Line:
-    """One line of output.
+    """
+    One line of output.
 
     :param time: when the emulator read it.
     :param job_id: numeric id of the job.
@@ -83,7 +85,8 @@ class LogWriter:
 
 
 class LogBook:
-    """All log files of an emulator.
+    """
+    All log files of an emulator.
 
     :param folder: gets one folder per job.
     :param clock: says what time it is.

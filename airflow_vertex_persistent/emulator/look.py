@@ -41,7 +41,8 @@ def _unreachable(host: str) -> OSError:
 
 
 def show_jobs(host: str) -> None:
-    """Print a table of all jobs, newest first.
+    """
+    Print a table of all jobs, newest first.
 
     :raises OSError: when no emulator answers.
     """
@@ -97,7 +98,8 @@ def _duration(begin: datetime, end: datetime) -> str:
 
 
 def show_logs(host: str, job_id: str, *, follow: bool) -> bool:
-    """Print the log of a job, all replicas by time.
+    """
+    Print the log of a job, all replicas by time.
 
     :param follow: go on until the job has ended.
     :return: whether there was anything to print.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class MachinePools:
-    """Lets jobs wait for machines, and autoscaled pools shrink when they have been idle.
+    """
+    Lets jobs wait for machines, and autoscaled pools shrink when they have been idle.
 
     :param settings: how long growing takes and when idle machines are given back.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine shapes: which types exist, which GPUs they can have, and when two pools are the same.
+"""
+Machine shapes: which types exist, which GPUs they can have, and when two pools are the same.
 
 The table is the one of Vertex AI's page on configuring compute resources for training.
 """
@@ -74,7 +75,8 @@ def shape_of(machine: MachineSpec, disk: DiskSpec) -> Shape:
 
 
 def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
-    """Check machine type and accelerators against the table.
+    """
+    Check machine type and accelerators against the table.
 
     :param field: path of the machine spec in the request.
     """

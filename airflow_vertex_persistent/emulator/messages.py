@@ -42,7 +42,8 @@ LAST_WORDS = {
 
 
 def log_link(project: str, job_id: str) -> str:
-    """The sentence with the console's log page that ends a job's error text.
+    """
+    The sentence with the console's log page that ends a job's error text.
 
     :param project: project number.
     """
@@ -55,7 +56,8 @@ def log_link(project: str, job_id: str) -> str:
 
 
 def replicas_failed(names: Sequence[str], code: int, traceback: str, link: str) -> str:
-    """Error text of a job whose training code failed.
+    """
+    Error text of a job whose training code failed.
 
     :param names: replicas that failed, e.g. ``workerpool0-0``.
     :param traceback: end of the training code's traceback, may be empty.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resource names as the service reads and writes them: ids or numbers in, numbers out.
+"""
+Resource names as the service reads and writes them: ids or numbers in, numbers out.
 
 The provider has a parser of its own. This second one is on purpose: a shared one would hide a shared mistake.
 """
@@ -57,7 +58,8 @@ def project_number(project: str) -> str:
 
 
 def parse_project(text: str) -> str:
-    """Read ``projects/PROJECT``.
+    """
+    Read ``projects/PROJECT``.
 
     :return: the project number.
     :raises ApiError: INVALID_ARGUMENT when it is no such name.
@@ -69,7 +71,8 @@ def parse_project(text: str) -> str:
 
 
 def parse_parent(text: str, *, everywhere: bool = False) -> Location:
-    """Read ``projects/PROJECT/locations/REGION``.
+    """
+    Read ``projects/PROJECT/locations/REGION``.
 
     :param everywhere: let ``-`` stand for all projects or regions.
     :raises ApiError: INVALID_ARGUMENT when it is no such name.
@@ -87,7 +90,8 @@ def parse_parent(text: str, *, everywhere: bool = False) -> Location:
 
 
 def parse_name(text: str, collection: str) -> Key:
-    """Read ``projects/PROJECT/locations/REGION/COLLECTION/ID``.
+    """
+    Read ``projects/PROJECT/locations/REGION/COLLECTION/ID``.
 
     :raises ApiError: INVALID_ARGUMENT when it is no such name.
     """

@@ -28,7 +28,8 @@ def page(
     question: str,
     descending: bool = False,
 ) -> tuple[list[Row], str]:
-    """Cut one page out of all rows.
+    """
+    Cut one page out of all rows.
 
     :param rows: everything that the call could answer, in the order of ``place``.
     :param place: a number or a text that is different for each row and never changes.

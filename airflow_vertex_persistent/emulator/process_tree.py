@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending all processes of a replica, and all replicas of an emulator that was killed.
+"""
+Ending all processes of a replica, and all replicas of an emulator that was killed.
 
 A replica's processes are its descendants and every process that carries its marker in its environment: a
 process that changed its session and lost its parent still has that.
@@ -77,7 +78,8 @@ def _signal(processes: set[psutil.Process], *, kill: bool) -> None:
 
 
 def end_tree(root: int | None, marker: str, grace: float) -> None:
-    """End a replica: SIGTERM to every process of it, SIGKILL to what is left after the grace time.
+    """
+    End a replica: SIGTERM to every process of it, SIGKILL to what is left after the grace time.
 
     Blocks until nothing is left (at most the grace time and half a minute), so call it in a thread.
 

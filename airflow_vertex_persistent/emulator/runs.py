@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 class JobRuns:
-    """The jobs at work.
+    """
+    The jobs at work.
 
     :param world: what a job needs of the emulator.
     """

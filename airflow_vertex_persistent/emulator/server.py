@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC server: a table of RPCs over the published message types, no generated stubs.
+"""
+The gRPC server: a table of RPCs over the published message types, no generated stubs.
 
 An RPC that is not in the table answers UNIMPLEMENTED.
 """
@@ -144,7 +145,8 @@ def _serialize(reply: Any, kind: Any) -> bytes:
 
 
 async def start_server(table: dict[str, Rpc], port: int) -> tuple[grpc.aio.Server, int]:
-    """Start serving on the loopback interface.
+    """
+    Start serving on the loopback interface.
 
     :param port: 0 takes a free one.
     :return: the server and its port.

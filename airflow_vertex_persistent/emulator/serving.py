@@ -41,7 +41,8 @@ _WATCHDOG_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to serve, and where.
+    """
+    What to serve, and where.
 
     :param data_dir: gets ``storage``, ``logs``, ``home`` and ``emulator.log``.
     :param images: image URI -> folder with a Dockerfile.
@@ -60,7 +61,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a running emulator answers.
+    """
+    Where a running emulator answers.
 
     :param vertex: ``host:port`` of the gRPC services.
     :param storage: URL of Cloud Storage.
@@ -77,7 +79,8 @@ class Addresses:
 
 @contextlib.asynccontextmanager
 async def serving(options: Options) -> AsyncIterator[Addresses]:
-    """Serve until the block ends; then end all jobs and leave nothing running.
+    """
+    Serve until the block ends; then end all jobs and leave nothing running.
 
     :raises OSError: when a port is in use or the data folder cannot be written.
     :raises StorageError: when the storage emulator does not start.
@@ -141,7 +144,8 @@ async def _services(options: Options, executor: ProcessExecutor, storage: Storag
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second emulator out of a data folder: the two would overwrite each other's objects.
+    """
+    Keep a second emulator out of a data folder: the two would overwrite each other's objects.
 
     :raises OSError: when another emulator uses it.
     """
@@ -188,7 +192,8 @@ def _watchdog(marker: str) -> Iterator[None]:
 
 
 def _free_port(port: int) -> int:
-    """Check that a port is free, or find one for 0: the storage emulator cannot do either.
+    """
+    Check that a port is free, or find one for 0: the storage emulator cannot do either.
 
     :raises OSError: when the port is in use.
     """

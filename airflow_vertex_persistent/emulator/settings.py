@@ -22,7 +22,8 @@ def _setting(default: Any, text: str, *choices: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorSettings:
-    """How the emulated service behaves. Times are seconds, short by default so that tests are quick.
+    """
+    How the emulated service behaves. Times are seconds, short by default so that tests are quick.
 
     ``EmulatorSettings(provisioning_seconds=3)``, or ``vertex-emulator start --provisioning-seconds 3``.
 

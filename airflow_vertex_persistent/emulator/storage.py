@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cloud Storage: gcp-storage-emulator as a child process, objects as plain files.
+"""
+Cloud Storage: gcp-storage-emulator as a child process, objects as plain files.
 
 Only what that program documents is used: its command line, STORAGE_DIR and the JSON API.
 """
@@ -40,7 +41,8 @@ class StorageError(RuntimeError):
 
 
 class Storage:
-    """The storage emulator of one Vertex AI emulator.
+    """
+    The storage emulator of one Vertex AI emulator.
 
     :param data_dir: objects are kept in ``data_dir/storage/BUCKET/OBJECT``.
     :param port: a free port.
@@ -63,7 +65,8 @@ class Storage:
         )
 
     def wait_until_ready(self) -> None:
-        """Wait until it listens; an answer alone could come from somebody else who has just taken the port.
+        """
+        Wait until it listens; an answer alone could come from somebody else who has just taken the port.
 
         :raises StorageError: when it ends instead, or takes too long.
         """
@@ -92,7 +95,8 @@ class Storage:
                     raise StorageError(f"bucket {name!r}: {error}") from error
 
     def adopt_files(self, since: datetime) -> None:
-        """Make objects of files that were written straight into a bucket's folder, as ``/gcs`` paths are.
+        """
+        Make objects of files that were written straight into a bucket's folder, as ``/gcs`` paths are.
 
         :param since: files that have not changed since then are left alone.
         """

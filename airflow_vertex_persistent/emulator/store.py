@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where jobs, persistent resources and operations are kept: in memory, behind few methods.
+"""
+Where jobs, persistent resources and operations are kept: in memory, behind few methods.
 
 Messages in the store are never changed in place: a change is a copy that is put back, so a reader can hold
 on to what it got.

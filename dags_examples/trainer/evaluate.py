@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare tonight's model with yesterday's: ``python evaluate.py --candidate gs://... --champion gs://...``.
+"""
+Compare tonight's model with yesterday's: ``python evaluate.py --candidate gs://... --champion gs://...``.
 
 Both sit the same exam: tonight's held-out images. The decision is written down, not acted upon.
 """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train tonight's model: ``python train.py --data-date 2026-03-01``.
+"""
+Train tonight's model: ``python train.py --data-date 2026-03-01``.
 
 Writes a checkpoint every few epochs and starts from the newest one, so that a restarted machine loses
 little. The folders come from Vertex AI, which sets them when the job has a base output directory.

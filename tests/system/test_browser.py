@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees in Airflow's pages: the form of a DAG, its run, and the buttons of a task.
+"""
+What a person sees in Airflow's pages: the form of a DAG, its run, and the buttons of a task.
 
 Needs Debian's ``chromium`` and ``chromium-driver``; every address but 127.0.0.1 is out of the browser's reach.
 The pictures of the docs are made here. They go to a temporary folder unless told otherwise::
@@ -77,7 +78,8 @@ TOASTS = (By.CSS_SELECTOR, "[data-scope=toast][data-part=root]")
 
 
 class Pages:
-    """Airflow's pages in a browser, as somebody who is logged in sees them.
+    """
+    Airflow's pages in a browser, as somebody who is logged in sees them.
 
     :param driver: The browser.
     :param url: Address of the API server.
@@ -120,7 +122,8 @@ class Pages:
     def wait_for(
         self, condition: Callable[[Chrome], T | Literal[False]], what: str, timeout: float = PAGE_TIMEOUT
     ) -> T:
-        """Wait until the page is as it should be.
+        """
+        Wait until the page is as it should be.
 
         :param condition: Asked again and again; what it returns is returned as soon as it is true.
         :param what: The condition in words, for the error.

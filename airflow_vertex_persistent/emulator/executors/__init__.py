@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class CannotStartError(Exception):
-    """A replica cannot be started at all, e.g. because its image does not exist.
+    """
+    A replica cannot be started at all, e.g. because its image does not exist.
 
     :param advice: for the log: what the user of the emulator can do about it.
     """
@@ -34,7 +35,8 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class Replica:
-    """What to run.
+    """
+    What to run.
 
     :param id: different for each run of each replica; letters, digits, ``:`` and ``-``.
     :param image: image URI.
@@ -68,7 +70,8 @@ class Executor(Protocol):
     """Starts replicas."""
 
     async def start(self, replica: Replica) -> Running:
-        """Start one replica.
+        """
+        Start one replica.
 
         :raises CannotStartError: when that is not possible.
         """

@@ -27,7 +27,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ProcessExecutor:
-    """Runs replicas as processes of this machine.
+    """
+    Runs replicas as processes of this machine.
 
     :param images: image URI -> folder with a Dockerfile.
     :param storage: folder with one folder per bucket; what ``/gcs`` stands for.
@@ -55,7 +56,8 @@ class ProcessExecutor:
         self._grace = grace
 
     async def start(self, replica: Replica) -> RunningProcess:
-        """Start a replica.
+        """
+        Start a replica.
 
         :raises CannotStartError: for an unknown image, or one without a usable Dockerfile.
         """
@@ -115,7 +117,8 @@ def _local(word: str, workdir: str, folder: Path) -> str:
 
 
 class RunningProcess(asyncio.SubprocessProtocol):
-    """A replica's main process and all that it started.
+    """
+    A replica's main process and all that it started.
 
     The event loop's own protocol says at once when the main process has ended, also when a child of it keeps
     the output open.

@@ -17,7 +17,8 @@ EVERYWHERE = "vertex-emulator-everywhere"
 
 @dataclass(frozen=True)
 class Call:
-    """What a handler may know of a call besides its request.
+    """
+    What a handler may know of a call besides its request.
 
     :param metadata: the caller's gRPC metadata.
     :param seconds_left: until the caller's deadline, ``None`` when there is none.

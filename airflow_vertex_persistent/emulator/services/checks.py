@@ -36,7 +36,8 @@ _STRATEGIES = {
 
 
 def check_job(job: CustomJob) -> None:
-    """Check a CustomJob that is to be created.
+    """
+    Check a CustomJob that is to be created.
 
     :raises ApiError: INVALID_ARGUMENT with all problems, UNIMPLEMENTED for what is not emulated.
     """
@@ -143,7 +144,8 @@ def _check_durations(spec: CustomJobSpec, field: str, problems: Problems) -> Non
 
 
 def check_resource(resource: PersistentResource, resource_id: str) -> None:
-    """Check a persistent resource that is to be created.
+    """
+    Check a persistent resource that is to be created.
 
     :raises ApiError: INVALID_ARGUMENT with all problems.
     """

@@ -49,7 +49,8 @@ _USABLE = {ResourceState.RUNNING, ResourceState.UPDATING}
 
 
 class CustomJobs:
-    """Create, get, list, cancel and delete custom jobs.
+    """
+    Create, get, list, cancel and delete custom jobs.
 
     :param world: store, machines and settings.
     :param runs: the jobs at work.

@@ -33,7 +33,8 @@ _COMPLEX = re.compile(r"\b(OR|NOT)\b")
 
 
 class Logging:
-    """Answers log entries.
+    """
+    Answers log entries.
 
     :param logs: the log files.
     :param store: says which project and region a job belongs to.

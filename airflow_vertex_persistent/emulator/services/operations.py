@@ -42,7 +42,8 @@ _REPLY_MARGIN = 0.5  # answer WaitOperation before the caller's own deadline
 
 
 class Operations:
-    """Starts, finishes and answers operations.
+    """
+    Starts, finishes and answers operations.
 
     :param table: where they are kept.
     :param clock: says what time it is.
@@ -57,7 +58,8 @@ class Operations:
     def start(
         self, location: Location, metadata: type[proto.Message], *, under: str = "", progress: str = ""
     ) -> Operation:
-        """Start an operation.
+        """
+        Start an operation.
 
         :param metadata: type of its metadata, which has a ``generic_metadata``.
         :param under: ``COLLECTION/ID`` of the resource that it works on, empty for the short name.
@@ -85,7 +87,8 @@ class Operations:
         metadata: type[proto.Message] | None = None,
         progress: str = "",
     ) -> Operation:
-        """End an operation with a response, or with an error when ``result`` is a Status.
+        """
+        End an operation with a response, or with an error when ``result`` is a Status.
 
         :param metadata: type of the metadata that gets the last progress message.
         """

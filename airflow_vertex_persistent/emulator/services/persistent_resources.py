@@ -52,7 +52,8 @@ _log = logging.getLogger(__name__)
 
 
 class PersistentResources:
-    """Create, get, list, update, reboot and delete persistent resources.
+    """
+    Create, get, list, update, reboot and delete persistent resources.
 
     :param world: store, machines and settings.
     :param runs: the jobs at work.

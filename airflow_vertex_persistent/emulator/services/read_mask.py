@@ -18,7 +18,8 @@ Message = TypeVar("Message", bound=proto.Message)
 
 
 def masked(found: Sequence[Message], kind: type[Message], mask: FieldMask) -> list[Message]:
-    """Copy only the masked fields; an empty mask or ``*`` means all of them.
+    """
+    Copy only the masked fields; an empty mask or ``*`` means all of them.
 
     :param kind: type of the messages.
     :raises ApiError: INVALID_ARGUMENT when a path is no field.

@@ -72,7 +72,8 @@ def with_counts(resource: PersistentResource, pools: Mapping[str, Pool]) -> Pers
 def check_update(
     resource: PersistentResource, wanted: PersistentResource, mask: FieldMask, *, plain_allowed: bool
 ) -> dict[str, int]:
-    """Check an update request.
+    """
+    Check an update request.
 
     :param resource: as it is.
     :param wanted: as it should be.
