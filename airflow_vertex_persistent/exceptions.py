@@ -180,8 +180,10 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
 
 def _ran_out_of_time(snapshot: JobSnapshot) -> bool:
     limit, start, end = snapshot["max_run_seconds"], snapshot["start_time"], snapshot["end_time"]
-    if limit is None or start is None or end is None or _EXIT_TEXT.search(snapshot["error_message"]):
+    if limit is None or start is None or end is None:
         return False
+    if snapshot["state"] == "JOB_STATE_FAILED" and _EXIT_TEXT.search(snapshot["error_message"]):
+        return False  # it failed by itself, just when its time was over
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() >= limit
 
 

@@ -44,7 +44,7 @@ MEANINGS = {
     "ALREADY_EXISTS": CallProblem.EXISTS,
     "PERMISSION_DENIED": CallProblem.DENIED,
     "UNAUTHENTICATED": CallProblem.DENIED,
-    "RESOURCE_EXHAUSTED": CallProblem.TRANSIENT,
+    "RESOURCE_EXHAUSTED": CallProblem.RATE_LIMITED,
     "FAILED_PRECONDITION": CallProblem.NOT_NOW,
     "ABORTED": CallProblem.TRANSIENT,
     "UNIMPLEMENTED": CallProblem.REFUSED,
@@ -107,7 +107,7 @@ def test_what_a_status_code_means(code: str) -> None:
     error = api.from_grpc_status(grpc.StatusCode[code], "text")
     assert call_problem(error) is MEANINGS[code]
     assert call_problem(api.RetryError("timed out", cause=error)) is MEANINGS[code]
-    assert is_transient(error) is (MEANINGS[code] is CallProblem.TRANSIENT)
+    assert is_transient(error) is (MEANINGS[code] in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED})
 
 
 def test_every_class_of_the_client_library_has_a_meaning() -> None:
@@ -128,7 +128,15 @@ def test_quota_is_no_rate_limit(text: str) -> None:
 
 def test_a_rate_limit_passes() -> None:
     """Too many requests a minute is waited out, although the text speaks of a quota."""
-    assert call_problem(api.ResourceExhausted(RATE)) is CallProblem.TRANSIENT
+    assert call_problem(api.ResourceExhausted(RATE)) is CallProblem.RATE_LIMITED
+    assert is_transient(api.ResourceExhausted(RATE))
+
+
+def test_machines_that_are_taken_are_no_rate_limit() -> None:
+    """A busy pool's refusal has a rate limit's code, and is not waited out as if the service were away."""
+    error = api.ResourceExhausted("Resources are insufficient in persistent resource nightly.")
+    assert call_problem(error) is CallProblem.CAPACITY
+    assert not is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,8 @@ def test_our_own_errors_are_not_the_service_s(error: Exception) -> None:
         ({"error_message": QUOTA_AT_CREATE, "error_code": 8}, QuotaExceededError),
         ({"error_message": QUOTA_OF_RESOURCE}, QuotaExceededError),
         ({"state": "JOB_STATE_CANCELLED", "error_code": 1, "error_message": ""}, JobCancelledError),
-        ({"max_run_seconds": 600.0}, JobTimedOutError),
+        ({"max_run_seconds": 600.0}, JobFailedError),
+        ({"max_run_seconds": 600.0, "error_message": "The job ran out of time."}, JobTimedOutError),
         ({"max_run_seconds": 600.0, "state": "JOB_STATE_CANCELLED", "error_code": 1}, JobTimedOutError),
         ({"max_run_seconds": 600.0, "state": "JOB_STATE_EXPIRED"}, JobTimedOutError),
         ({"max_run_seconds": 601.0}, JobFailedError),

@@ -55,14 +55,6 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-def test_the_project_does_not_make_another_thing() -> None:
-    """A name with the project's id and one with its number are of the same thing, all else counts."""
-    assert JOB.same_as(ResourceName("acme", "europe-west4", "customJobs", "789"))
-    assert not JOB.same_as(ResourceName("123456", "us-central1", "customJobs", "789"))
-    assert not JOB.same_as(ResourceName("123456", "europe-west4", "hyperparameterTuningJobs", "789"))
-    assert not JOB.same_as(ResourceName("123456", "europe-west4", "customJobs", "788"))
-
-
 def test_console_addresses() -> None:
     """Links open the job, exactly its log lines, and the list of persistent resources."""
     console = "https://console.cloud.google.com"

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from google.api_core import exceptions as api
 
 from airflow_vertex_persistent.exceptions import (
+    CapacityError,
     InvalidRequestError,
     PersistentResourceError,
     QuotaExceededError,
@@ -31,7 +32,11 @@ QUOTA = (
         ),
         (api.InvalidArgument("bad machine"), AirflowFailException, "Vertex AI refused the custom job: "),
         (api.ResourceExhausted(QUOTA), QuotaExceededError, QUOTA),
-        (AWAY, ServiceUnreachableError, "may have been carried out"),
+        (AWAY, ServiceUnreachableError, "Next step: look at the service's status."),
+        (api.ResourceExhausted("Resources are insufficient in region: r."), CapacityError, "try again later"),
+        (api.PermissionDenied("not you"), VertexTrainingError, "roles/aiplatform.user"),
+        (api.FailedPrecondition("not now"), PersistentResourceError, "once that has passed"),
+        (api.AlreadyExists("a resource of this id"), PersistentResourceError, "once that has passed"),
         (api.RetryError("Timeout of 60s", cause=AWAY), ServiceUnreachableError, "Next step:"),
         (api.ResourceExhausted("requests per minute"), ServiceUnreachableError, "requests per minute"),
     ],
@@ -48,9 +53,7 @@ def test_how_an_error_ends_a_task(error: Exception, kind: type[Exception], part:
 @pytest.mark.parametrize(
     "error",
     [
-        api.PermissionDenied("not you"),
         api.NotFound("no such project"),
-        api.FailedPrecondition("not now"),
         ZeroDivisionError("bug"),
         PersistentResourceError("nightly is being deleted"),
     ],
@@ -71,11 +74,14 @@ def test_a_resource_that_is_missing() -> None:
 
 
 def test_what_a_watch_ended_with() -> None:
-    """An event gives its snapshot, or the error that it stands for."""
+    """An event gives its snapshot, or the error that it stands for, which names the thing and the next step."""
+    name = "projects/123456/locations/europe-west4/customJobs/789"
     snapshot = {"state": "RUNNING"}
-    assert settled_snapshot("the job", {"status": "settled", "snapshot": snapshot, "error": ""}) is snapshot
-    assert settled_snapshot("the job", {"status": "settled", "snapshot": None, "error": ""}) is None
-    with pytest.raises(ServiceUnreachableError, match=r"no answer about the job for max_outage.*503 away"):
-        settled_snapshot("the job", {"status": "unreachable", "snapshot": None, "error": "503 away"})
-    with pytest.raises(VertexTrainingError, match="would not tell about the job: 403 not you"):
-        settled_snapshot("the job", {"status": "failed", "snapshot": None, "error": "403 not you"})
+    settled = {"name": name, "status": "settled", "error": ""}
+    assert settled_snapshot({**settled, "snapshot": snapshot}) is snapshot
+    assert settled_snapshot({**settled, "snapshot": None}) is None
+    unreachable = {"name": name, "status": "unreachable", "snapshot": None, "error": "503 away"}
+    with pytest.raises(ServiceUnreachableError, match=rf"about {name} for max_outage.*503 away\nNext step: "):
+        settled_snapshot(unreachable)
+    with pytest.raises(VertexTrainingError, match=rf"about {name}: 403 not you\nNext step: "):
+        settled_snapshot({**unreachable, "status": "failed", "error": "403 not you"})

@@ -97,7 +97,7 @@ SPECS = st.fixed_dictionaries(
             optional={
                 "timeout": st.integers(1, 604_800).map("{}s".format),
                 "max_wait_duration": st.integers(0, 604_800).map("{}s".format),
-                "strategy": st.sampled_from(["STANDARD", "SPOT", "FLEX_START"]),
+                "strategy": st.sampled_from(["STANDARD", "ON_DEMAND"]),
                 "restart_job_on_worker_restart": st.booleans(),
                 "disable_retries": st.booleans(),
             },
@@ -269,7 +269,7 @@ def test_parameters_win_over_the_config(request_of: Ask) -> None:
             "workerPoolSpecs": [POOL],
             "persistentResourceId": "from-config",
             "baseOutputDirectory": {"outputUriPrefix": "gs://config/a"},
-            "scheduling": {"timeout": "60s", "disableRetries": False, "strategy": "SPOT"},
+            "scheduling": {"timeout": "60s", "disableRetries": False, "strategy": "STANDARD"},
         },
     }
     job = request_of(
@@ -287,7 +287,11 @@ def test_parameters_win_over_the_config(request_of: Ask) -> None:
     assert job["labels"] == {"a": "config", "b": "parameter"}
     assert job["job_spec"]["persistent_resource_id"] == "nightly"
     assert job["job_spec"]["base_output_directory"] == {"output_uri_prefix": "gs://parameter/a"}
-    assert job["job_spec"]["scheduling"] == {"timeout": "120s", "disable_retries": True, "strategy": "SPOT"}
+    assert job["job_spec"]["scheduling"] == {
+        "timeout": "120s",
+        "disable_retries": True,
+        "strategy": "STANDARD",
+    }
 
 
 def test_what_the_user_wrote_is_left_as_it_was(request_of: Ask) -> None:

@@ -37,11 +37,26 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
 @pytest.mark.parametrize(
     ("wanted", "line"),
     [
-        ({"display_name": "n"}, f"work = None: {ONE_KIND}"),
-        ({**SHORT, **WRITTEN}, f"work = 'container_uri and worker_pool_specs': {ONE_KIND}"),
+        (
+            {
+                **WRITTEN,
+                "persistent_resource_id": "nightly",
+                "config": {"scheduling": {"strategy": "FLEX_START"}},
+            },
+            "scheduling.strategy = 'FLEX_START': leave it out for a job on a persistent resource",
+        ),
+        (
+            {
+                "display_name": "n",
+                "config": {"worker_pool_specs": [POOL], "workerPoolSpecs": [POOL]},
+            },
+            "config.worker_pool_specs: is given twice",
+        ),
+        ({"display_name": "n"}, f"container_uri: {ONE_KIND}"),
+        ({**SHORT, **WRITTEN}, f"container_uri and worker_pool_specs: {ONE_KIND}"),
         (
             {**WRITTEN, "config": {"workerPoolSpecs": [POOL]}},
-            f"work = 'worker_pool_specs and config': {ONE_KIND}",
+            f"worker_pool_specs and config: {ONE_KIND}",
         ),
         (
             {**WRITTEN, "args": ["--epochs"]},

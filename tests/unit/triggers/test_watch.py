@@ -15,11 +15,13 @@ from google.api_core.exceptions import PermissionDenied, ServiceUnavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.triggers.base import VertexTrigger, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+THING = ResourceName("acme", "europe-west4", "customJobs", "789")
 DONE = {"state": "DONE"}
 WORKING = {"state": "WORKING"}
 AWAY = ServiceUnavailable("away")
@@ -78,6 +80,11 @@ class Answers(VertexTrigger):
         return self._lines
 
     @property
+    def name(self) -> ResourceName:
+        """Full name of the thing."""
+        return THING
+
+    @property
     def subject(self) -> str:
         """Name of the thing."""
         return "The thing"
@@ -110,25 +117,31 @@ async def events(trigger: VertexTrigger) -> list[Any]:
 def test_one_event_at_the_end() -> None:
     """A watch yields once, with the last answer, and looks no more."""
     trigger = Answers([WORKING, WORKING, DONE])
-    assert asyncio.run(events(trigger)) == [{"status": "settled", "snapshot": DONE, "error": ""}]
+    assert asyncio.run(events(trigger)) == [
+        {"name": str(THING), "status": "settled", "snapshot": DONE, "error": ""}
+    ]
     assert trigger.looks == 3
 
 
 def test_not_there_is_an_answer() -> None:
     """A thing that is not there settles with nothing where that is what was waited for."""
-    assert asyncio.run(events(Answers([None]))) == [{"status": "settled", "snapshot": None, "error": ""}]
+    assert asyncio.run(events(Answers([None]))) == [
+        {"name": str(THING), "status": "settled", "snapshot": None, "error": ""}
+    ]
 
 
 def test_an_outage_is_waited_out() -> None:
     """Errors that pass by themselves do not end a watch."""
     trigger = Answers([WORKING, AWAY, AWAY, WORKING, AWAY, DONE])
-    assert asyncio.run(events(trigger)) == [{"status": "settled", "snapshot": DONE, "error": ""}]
+    assert asyncio.run(events(trigger)) == [
+        {"name": str(THING), "status": "settled", "snapshot": DONE, "error": ""}
+    ]
 
 
 def test_an_outage_that_lasts_ends_the_watch() -> None:
     """No answer for the time of an outage is one event that says so."""
     (event,) = asyncio.run(events(Answers([WORKING, AWAY], max_outage=0.01)))
-    assert event == {"status": "unreachable", "snapshot": None, "error": str(AWAY)}
+    assert event == {"name": str(THING), "status": "unreachable", "snapshot": None, "error": str(AWAY)}
 
 
 def test_a_refusal_ends_the_watch_at_once() -> None:
