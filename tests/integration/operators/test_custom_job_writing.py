@@ -59,7 +59,7 @@ def test_a_config_file(
     result = run_dag().result()
     (job,) = cloud.all_jobs()
     assert job.display_name == "night n7"
-    assert dict(job.labels) == {"night": "n7"}
+    assert job.labels["night"] == "n7"
     assert "training succeed n7 config.yaml" in cloud.log(result["job"])
 
 
@@ -71,7 +71,7 @@ def test_a_config_file(
         ("wrong.json", b'{"env": "secret-value"', "config = 'wrong.json': "),
         ("binary.yaml", b"\xff\xfe\x00secret-value", "config = 'binary.yaml': "),
         ("list.yaml", b"- secret-value", "config: write a mapping"),
-        ("empty.yaml", b"", "work = None: give exactly one of"),
+        ("empty.yaml", b"", "container_uri: give exactly one of"),
         ('{"env": "secret-value"}', None, "config: "),
     ],
 )
@@ -118,7 +118,7 @@ def test_templates_in_every_field(
     (job,) = cloud.all_jobs()
     first, second = job.job_spec.worker_pool_specs
     assert job.display_name == dag.dag_id
-    assert dict(job.labels) == {"n": "2"}
+    assert job.labels["n"] == "2"
     assert [(one.name, one.value) for one in first.container_spec.env] == [("N", "2")]
     assert (first.replica_count, second.replica_count) == (1, 1)
     scheduling: Any = job.job_spec.scheduling

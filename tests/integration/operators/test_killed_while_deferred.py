@@ -64,7 +64,9 @@ class StopTrigger(BaseOperator):
     [
         ("failed", True, True),
         ("success", True, True),
-        ("running", True, True),
+        ("upstream_failed", True, True),
+        ("running", True, False),
+        ("up_for_retry", True, False),
         ("deferred", True, False),
         ("failed", False, False),
     ],
@@ -80,7 +82,7 @@ def test_a_trigger_that_is_stopped(  # noqa: PLR0917 - one row of a table
     *,
     mapped: bool,
 ) -> None:
-    """Stopped for a task that is no longer deferred it cancels the job; moved to another triggerer it does not."""
+    """Stopped for a task that has ended it cancels the job; where somebody goes on with the task it does not."""
     job = cloud.occupy()
     fixed: dict[str, Any] = {"task_id": "stop", "dag": dag, "job": job.name, "cancel_on_kill": cancel_on_kill}
     if mapped:
