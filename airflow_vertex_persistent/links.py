@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_vertex_persistent.names import (
+    job_console_url,
+    job_logs_url,
+    persistent_resources_console_url,
+)
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import TaskInstanceKey
+
+    from airflow_vertex_persistent.names import ResourceName
 
 
 class VertexLink(BaseOperatorLink):
@@ -48,3 +56,10 @@ class PersistentResourcesLink(VertexLink):
     """Opens the console's list of persistent resources."""
 
     name = "Persistent resources"
+
+
+def persist_job_links(context: Context, job: ResourceName) -> None:
+    """Push the addresses of a job, with the project's number as the service has it: result and errors do the same."""
+    TrainingJobLink().persist(context, job_console_url(job))
+    TrainingLogsLink().persist(context, job_logs_url(job))
+    PersistentResourcesLink().persist(context, persistent_resources_console_url(job.project))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_vertex_persistent.exceptions import job_error
-from airflow_vertex_persistent.links import PersistentResourcesLink, TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.names import (
-    ResourceName,
-    job_console_url,
-    job_logs_url,
-    persistent_resources_console_url,
+from airflow_vertex_persistent.links import (
+    PersistentResourcesLink,
+    TrainingJobLink,
+    TrainingLogsLink,
+    persist_job_links,
 )
+from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.base import (
     VertexOperator,
     is_last_attempt,
@@ -230,14 +230,22 @@ class TrainingOperator(VertexOperator):
             with typed_errors("custom job", missing=_missing(request)):
                 problems.raise_if_any()
                 snapshot = self._submit(context, request, watch)
-            self._persist_links(context, ResourceName.parse(snapshot["job"]))
+            persist_job_links(context, ResourceName.parse(snapshot["job"]))
             if job_phase(snapshot["state"]).ended or not self.wait_for_completion:
                 return training_result(snapshot)
-            trigger = TrainingJobTrigger(job=snapshot["job"], cancel_on_kill=self.cancel_on_kill, **watch)
-            return self.await_event(trigger, context)
+            return self._watch(context, snapshot["job"], watch)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def _watch(self, context: Context, job: str, watch: dict[str, Any]) -> Any:
+        trigger = TrainingJobTrigger(job=job, cancel_on_kill=self.cancel_on_kill, **watch)
+        return self.await_event(trigger, context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the result of the job that has ended, or raise its error."""
+        execution = load_execution(context)
+        if execution is not None and execution.job not in {None, event["name"]}:
+            # A trigger's number can be given again (SQLite does): this is the end of an older attempt's job.
+            self.log.info("Still watching %s: the event was of %s", execution.job, event["name"])
+            return self._watch(context, str(execution.job), self.watch_arguments(Problems("custom job")))
         snapshot: JobSnapshot = settled_snapshot(event)
         self._job_ended = True
         if job_phase(snapshot["state"]) is not JobPhase.SUCCEEDED:
@@ -335,13 +343,6 @@ class TrainingOperator(VertexOperator):
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
         return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def _persist_links(self, context: Context, job: ResourceName) -> None:
-        """Push the addresses, with the project's number as the service has it: result and errors do the same."""
-        TrainingJobLink().persist(context, job_console_url(job))
-        TrainingLogsLink().persist(context, job_logs_url(job))
-        PersistentResourcesLink().persist(context, persistent_resources_console_url(job.project))
-        self.log.info("Console: %s", job_console_url(job))
 
 
 def _missing(request: dict[str, Any]) -> str | None:

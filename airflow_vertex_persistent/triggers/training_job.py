@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
+    from airflow_vertex_persistent.triggers.task_state import TaskInstance
 
 # The service fills the error of a failed job about a minute after its state.
 _LATE_ERROR_SECONDS = 90.0
+# Airflow gives on_kill 30 seconds.
+_ON_KILL_SECONDS = 25.0
 
 
 class TrainingJobTrigger(VertexTrigger):
@@ -82,10 +87,19 @@ class TrainingJobTrigger(VertexTrigger):
         """
         if not self.cancel_on_kill or self.task_instance is None:
             return
-        state = await sync_to_async(task_state)(self.task_instance)
-        if somebody_goes_on(state):
-            self.log.info("%s goes on: its task is %s", self.job, state)
-            return
-        async with self.hook() as hook:
-            await hook.cancel_custom_job(self.name)
-        self.log.info("Cancelled %s: its task was stopped", self.job)
+        work = asyncio.create_task(self._cancel_job(self.task_instance))
+        while not work.done():
+            # Until this ends, the triggerer cancels it again every second, and swallows that.
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(work)
+        await work
+
+    async def _cancel_job(self, ti: TaskInstance) -> None:
+        async with asyncio.timeout(_ON_KILL_SECONDS):
+            state = await sync_to_async(task_state)(ti)
+            if somebody_goes_on(state):
+                self.log.info("%s goes on: its task is %s", self.job, state)
+                return
+            async with self.hook() as hook:
+                await hook.cancel_custom_job(self.name)
+            self.log.info("Cancelled %s: its task was stopped", self.job)
