@@ -227,7 +227,9 @@ class TrainingOperator(VertexOperator):
             config = self.render_template(config, context)
         request = self.job_request(config, default_display_name(context), problems)
         with self._cancelling_at_the_end(context):
-            with typed_errors("custom job", missing=_missing(request)):
+            resource = request["job_spec"].get("persistent_resource_id")
+            missing = resource and f"create persistent resource {resource!r} in the same project and region."
+            with typed_errors("custom job", missing=missing):
                 problems.raise_if_any()
                 snapshot = self._submit(context, request, watch)
             persist_job_links(context, ResourceName.parse(snapshot["job"]))
@@ -343,9 +345,3 @@ class TrainingOperator(VertexOperator):
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
         return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-
-
-def _missing(request: dict[str, Any]) -> str | None:
-    """Say what to do when the service does not find the persistent resource of a job that has one."""
-    resource = request["job_spec"].get("persistent_resource_id")
-    return resource and f"create persistent resource {resource!r} in the same project and region first."
