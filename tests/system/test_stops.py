@@ -45,6 +45,7 @@ from airflow.sdk import DAG
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 
 for dag_id, options in {{
+    "marked": {{"deferrable": True}},
     "cleared": {{"deferrable": True}},
     "bystander": {{"deferrable": True}},
     "lost_worker": {{"deferrable": False, "retries": 1, "retry_delay": timedelta(0)}},
@@ -152,7 +153,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         cloud = Cloud(environment["VERTEX_AI_EMULATOR_HOST"], PROJECT, scratch / "cloud")
         pool: Any = {
             "machine_spec": {"machine_type": "n1-standard-4"},
-            "replica_count": 5,
+            "replica_count": 6,
             "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
         }
         resource: Any = {"resource_pools": [pool]}
@@ -160,7 +161,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             parent=PARENT, persistent_resource=resource, persistent_resource_id="nightly"
         )
         with LocalAirflow(scratch / "airflow", scratch / "dags", environment=environment, port=0) as airflow:
-            airflow.processes.wait_for(lambda: len(airflow.api.dags()) == 5, "the DAGs are read", DEADLINE)
+            airflow.processes.wait_for(lambda: len(airflow.api.dags()) == 6, "the DAGs are read", DEADLINE)
             airflow.processes.wait_for(
                 lambda: cloud.resource_state("europe-west4", "nightly") == "RUNNING", "nightly runs", DEADLINE
             )
@@ -181,6 +182,15 @@ def kill_worker(training: Training) -> None:
     processes = map(psutil.Process, training.airflow.processes.ids())
     (worker,) = [process for process in processes if title in " ".join(process.cmdline())]
     worker.kill()
+
+
+def test_marked_as_failed_while_deferred(start: Callable[[str], Training]) -> None:
+    """Marking a deferred task as failed cancels its job."""
+    training = start("marked")
+    training.wait_for_trigger()
+    training.act("PATCH", f"dagRuns/{training.run_id}/taskInstances/train", new_state="failed")
+    training.wait_for_job("CANCELLED")
+    assert training.task()["state"] == "failed"
 
 
 def test_cleared_while_deferred(start: Callable[[str], Training]) -> None:
