@@ -327,23 +327,6 @@ def test_an_execution_timeout_while_running(  # noqa: PLR0917 - one row of a tab
     assert relay.count("CancelCustomJob") == int(cancel_on_kill)
 
 
-def test_labels_say_whose_job_it_is(
-    cloud: Cloud, train: Make, dag: DAG, run_dag: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who looks at a job in the console can tell installation, DAG, task and run; own labels stay."""
-    monkeypatch.setenv("AIRFLOW__VERTEX_PERSISTENT__INSTALLATION", "team-a")
-    train("succeed", labels={"team": "vision"})
-    run_dag().result()
-    (job,) = cloud.all_jobs()
-    labels = dict(job.labels)
-    assert labels["team"] == "vision"
-    assert labels["airflow_installation"] == "team-a"
-    assert labels["airflow_dag"] == dag.dag_id
-    assert labels["airflow_task"] == "train"
-    assert labels["airflow_run"].startswith("manual__")
-    assert "airflow_map_index" not in labels
-
-
 def test_mapped_tasks_have_jobs_of_their_own(
     cloud: Cloud, relay: Relay, dag: DAG, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
