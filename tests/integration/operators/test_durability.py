@@ -11,13 +11,10 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import ServiceUnreachableError, VertexTrainingError
-from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.execution import load_execution, save_execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from airflow.sdk import DAG
 
     from airflow_vertex_persistent.operators.base import VertexOperator
     from tests.conftest import Relay
@@ -325,29 +322,3 @@ def test_an_execution_timeout_while_running(  # noqa: PLR0917 - one row of a tab
     assert type(run_dag().error()) is AirflowTaskTimeout
     cloud.wait_for(lambda: states_of(cloud) == [state], f"the job is {state.name}")
     assert relay.count("CancelCustomJob") == int(cancel_on_kill)
-
-
-def test_mapped_tasks_have_jobs_of_their_own(
-    cloud: Cloud, relay: Relay, dag: DAG, run_dag: Callable[[], Run], *, deferrable: bool
-) -> None:
-    """Each of two mapped tasks takes its own job over at its retry, and no other."""
-    # Before each first attempt's look.
-    relay.refuse("GetCustomJob", code="PERMISSION_DENIED", times=2)
-    PersistentResourceCustomJobOperator.partial(
-        task_id="train",
-        dag=dag,
-        region=cloud.REGION,
-        persistent_resource_id="nightly",
-        container_uri=cloud.IMAGE,
-        machine_type="n1-standard-4",
-        poll_interval=0.05,
-        retries=1,
-        deferrable=deferrable,
-    ).expand(args=[["sleep", "1"], ["sleep", "1.1"]])
-    run = run_dag()
-    jobs = {job.labels["airflow_map_index"]: job for job in cloud.all_jobs()}
-    assert len(cloud.all_jobs()) == 2
-    for index in ("0", "1"):
-        assert run.result(f"train[{index}]")["job"] == jobs[index].name
-        assert len(run.errors[f"train[{index}]"]) == 1
-    assert jobs["0"].labels["airflow_execution"] != jobs["1"].labels["airflow_execution"]
