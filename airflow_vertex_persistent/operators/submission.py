@@ -72,8 +72,7 @@ class Submission:
                 found = snapshot
             elif not phase.ended:
                 reason = "the DAG was changed" if not same else "another one of this task is older"
-                self._log.warning("Cancelling %s: %s", job.name, reason)
-                self._hook.cancel_custom_job(ResourceName.parse(job.name))
+                cancel_job(self._hook, job.name, self._log, reason)
         return found
 
     def create(self) -> JobSnapshot:
@@ -131,10 +130,15 @@ def jobs_of(hook: TrainingJobHook, execution: Execution) -> list[CustomJob]:
     return sorted(jobs, key=lambda job: (job.create_time, job.name))
 
 
+def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> None:
+    """Cancel a job and say why."""
+    log.warning("Cancelling %s: %s", job, reason)
+    hook.cancel_custom_job(ResourceName.parse(job))
+
+
 def cancel_jobs_of(hook: TrainingJobHook, execution: Execution, log: Logger, reason: str) -> None:
     """Cancel what still runs of an execution."""
     for job in jobs_of(hook, execution):
         phase = job_phase(_snapshot(job)["state"])
         if not phase.ended and phase is not JobPhase.CANCELLING:
-            log.warning("Cancelling %s: %s", job.name, reason)
-            hook.cancel_custom_job(ResourceName.parse(job.name))
+            cancel_job(hook, job.name, log, reason)

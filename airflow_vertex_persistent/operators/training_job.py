@@ -329,15 +329,14 @@ class TrainingOperator(VertexOperator):
         self._execution = None
         if execution is None or not self.cancel_on_kill:
             return
-        from airflow_vertex_persistent.operators.submission import cancel_jobs_of
+        from airflow_vertex_persistent.operators.submission import cancel_job, cancel_jobs_of
 
         try:
             hook = self._hook or self._new_hook()
             if execution.job is None:
                 cancel_jobs_of(hook, execution, self.log, reason)
             else:
-                self.log.warning("Cancelling %s: %s", execution.job, reason)
-                hook.cancel_custom_job(ResourceName.parse(execution.job))
+                cancel_job(hook, execution.job, self.log, reason)
         except Exception:
             self.log.exception("The job could not be cancelled and may still run: %s", execution.job)
 

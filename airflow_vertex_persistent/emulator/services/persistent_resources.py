@@ -80,14 +80,15 @@ class PersistentResources:
         resource = completed(resource_created(request.persistent_resource, name, self._world.clock()))
         self._resources.put(key, resource)
         self._cluster.add(key, machine_pools(resource))
-        operation = self._operations.start(
-            key.location,
-            CreatePersistentResourceOperationMetadata,
-            under=f"{PERSISTENT_RESOURCES}/{key.id}",
-            progress=messages.CREATE_STARTED,
-        )
+        operation = self._begin(key, CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED)
         self._later(self._provision(key, operation))
         return operation
+
+    def _begin(self, key: Key, metadata: Any, progress: str) -> Operation:
+        """Start an operation that is named under its resource."""
+        return self._operations.start(
+            key.location, metadata, under=f"{PERSISTENT_RESOURCES}/{key.id}", progress=progress
+        )
 
     async def _provision(self, key: Key, operation: Operation) -> None:
         await asyncio.sleep(self._settings.resource_provisioning_seconds)
@@ -139,11 +140,8 @@ class PersistentResources:
         if resource.state != ResourceState.RUNNING:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING.')
         self._move(key, ResourceState.UPDATING)
-        operation = self._operations.start(
-            key.location,
-            UpdatePersistentResourceOperationMetadata,
-            under=f"{PERSISTENT_RESOURCES}/{key.id}",
-            progress="Updating the persistent resource.",
+        operation = self._begin(
+            key, UpdatePersistentResourceOperationMetadata, "Updating the persistent resource."
         )
         self._later(self._resize(key, operation, counts))
         return operation
@@ -172,12 +170,7 @@ class PersistentResources:
         if resource.state not in {ResourceState.RUNNING, ResourceState.ERROR}:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING or ERROR.')
         self._move(key, ResourceState.REBOOTING)
-        operation = self._operations.start(
-            key.location,
-            RebootPersistentResourceOperationMetadata,
-            under=f"{PERSISTENT_RESOURCES}/{key.id}",
-            progress=messages.REBOOT_STARTED,
-        )
+        operation = self._begin(key, RebootPersistentResourceOperationMetadata, messages.REBOOT_STARTED)
         self._later(self._restart(key, operation))
         return operation
 
