@@ -7,6 +7,7 @@ The errors of this package, and what an error of the service means.
     VertexTrainingError
       JobFailedError            the training code failed
         JobTimedOutError        ran longer than max_run_duration
+      JobInterruptedError       the service lost its machines
       JobCancelledError         someone or something else cancelled it
       CapacityError             no machines: worth another try
       QuotaExceededError        the project's limit, not the region's stock
@@ -21,13 +22,13 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
 from airflow_vertex_persistent.states import JobPhase, job_phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -42,6 +43,10 @@ class JobFailedError(VertexTrainingError):
 
 class JobTimedOutError(JobFailedError):
     """The job ran longer than its ``max_run_duration``."""
+
+
+class JobInterruptedError(VertexTrainingError):
+    """The service could not go on with the job, through no fault of the training code: worth another try."""
 
 
 class JobCancelledError(VertexTrainingError):
@@ -117,7 +122,9 @@ _CALL_PROBLEMS = {
 _QUOTA_TEXT = re.compile(r"quota metrics exceed|quotas are exceeded", re.IGNORECASE)
 _STOCKOUT_TEXT = re.compile(r"resources are insufficient|insufficient resources|stockout", re.IGNORECASE)
 _EXIT_TEXT = re.compile(r"exited with a non-zero status")
-_RESOURCE_EXHAUSTED = 8  # google.rpc.Code
+_INTERRUPTED_TEXT = re.compile(r"internal error", re.IGNORECASE)
+_REPLICA_TEXT = re.compile(r"replicas? (workerpool\d+-\d+)")
+_RESOURCE_EXHAUSTED, _INTERNAL = 8, 13  # google.rpc.Code
 
 
 def call_problem(error: BaseException) -> CallProblem | None:
@@ -145,21 +152,37 @@ def is_transient(error: BaseException) -> bool:
     return call_problem(error) in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
 
 
-def job_error(snapshot: JobSnapshot) -> VertexTrainingError:
+def failed_replica(text: str) -> str | None:
+    """Return the replica, such as ``workerpool0-0``, that the error of a job blames first."""
+    match = _REPLICA_TEXT.search(text)
+    return match and match[1]
+
+
+def job_error(snapshot: JobSnapshot, details: Mapping[str, Any] | None = None) -> VertexTrainingError:
     """
     Return the typed error of a job that ended without success.
 
     The kind follows from the state and the service's text, since the status code of a failed job is not
-    documented. The message holds the job, its state, the service's text, the addresses to look at and the
-    next step.
+    documented. The message holds the job, its state, the service's text, the end of its log, the addresses to
+    look at and the next step.
+
+    :param details: What the trigger found: ``log_lines``, or ``log_problem``.
     """
     error_class, next_step = _job_error_class(snapshot)
     name = ResourceName.parse(snapshot["job"])
     text = snapshot["error_message"] or "the service gave no reason"
     return error_class(
-        f"{name} ended in {snapshot['state']}: {text}\n"
+        f"{name} ended in {snapshot['state']}: {text}\n{_log_text(details or {})}"
         f"Console: {job_console_url(name)}\nLogs: {job_logs_url(name)}\nNext step: {next_step}"
     )
+
+
+def _log_text(details: Mapping[str, Any]) -> str:
+    if lines := details.get("log_lines"):
+        return "Its log ends:\n" + "".join(f"  {line}\n" for line in lines)
+    if problem := details.get("log_problem"):
+        return f"Its log could not be read: {problem}\n"
+    return ""
 
 
 def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
@@ -175,6 +198,9 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
         return QuotaExceededError, "ask for more of the quota named above, or use fewer machines."
     if _STOCKOUT_TEXT.search(text) or snapshot["error_code"] == _RESOURCE_EXHAUSTED:
         return CapacityError, "try again later, in another region, or with another machine type."
+    interrupted = snapshot["error_code"] == _INTERNAL or _INTERRUPTED_TEXT.search(text)
+    if interrupted and not _EXIT_TEXT.search(text):
+        return JobInterruptedError, "try again; if it happens again, look at the service's status."
     return JobFailedError, "read the log of the replica named above; a retry runs the same code again."
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Resource names and console addresses.
+Resource names, labels and console addresses.
 
 Every name of a thing on Vertex AI is taken apart and put together here, and nowhere else.
 """
@@ -14,11 +14,28 @@ from urllib.parse import quote
 
 CONSOLE = "https://console.cloud.google.com"
 
+KEY_LABEL = "airflow_execution"
+"""Label of a job: the random key of the execution it belongs to."""
+REQUEST_LABEL = "airflow_request"
+"""Label of a job: a hash of what was asked for."""
+INSTALLATION_LABEL = "airflow_installation"
+"""Label of a job: the Airflow installation that created it."""
+DAG_LABEL = "airflow_dag"
+TASK_LABEL = "airflow_task"
+RUN_LABEL = "airflow_run"
+MAP_INDEX_LABEL = "airflow_map_index"
+KEEP_LABEL = "airflow_keep"
+"""Label of a job that goes on by intention when its task has ended."""
+
 _RESOURCE_NAME = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"
 )
 _NO_LABEL_CHARACTER = re.compile(r"[^a-z0-9_-]")
 _MAX_LABEL_LENGTH = 63
+
+
+Identity = tuple[str, str, str]
+"""Region, kind and id of a thing: what two names of it have in common."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,11 @@ class ResourceName:
 
     def __str__(self) -> str:
         return f"{location_name(self.project, self.region)}/{self.kind}/{self.id}"
+
+    @property
+    def identity(self) -> Identity:
+        """What is the same in every answer of the service, whichever way it names the project."""
+        return self.region, self.kind, self.id
 
 
 def location_name(project: str, region: str) -> str:

@@ -8,6 +8,7 @@ one that a newer service has: it keeps being watched.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
 from typing import TypedDict
 
@@ -41,6 +42,10 @@ _JOB_PHASES = {
     "JOB_STATE_PARTIALLY_SUCCEEDED": JobPhase.FAILED,  # results are missing: nobody should promote them
     "JOB_STATE_CANCELLED": JobPhase.CANCELLED,
 }
+
+
+ENDED_JOB_STATES = tuple(state for state, phase in _JOB_PHASES.items() if phase.ended)
+"""The states that a job does not leave any more."""
 
 
 def job_phase(state: str) -> JobPhase:
@@ -91,6 +96,23 @@ class JobSnapshot(TypedDict):
     end_time: str | None
     error_code: int
     error_message: str
+
+
+def queued_seconds(snapshot: JobSnapshot) -> float | None:
+    """Return for how long a job waited for its machines, ``None`` if it never got them."""
+    return seconds_between(snapshot["create_time"], snapshot["start_time"])
+
+
+def running_seconds(snapshot: JobSnapshot) -> float | None:
+    """Return for how long a job ran, ``None`` if it has not ended or never ran."""
+    return seconds_between(snapshot["start_time"], snapshot["end_time"])
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return the seconds between two times in RFC 3339, ``None`` if there is only one."""
+    if start is None or end is None:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 class ResourceSnapshot(TypedDict):

@@ -126,10 +126,11 @@ class VertexHook(GoogleBaseHook):
         client: ClientT = self._clients[key]
         return client
 
-    def new_client(self, client_class: Any, region: str, transport: str) -> Any:
+    def new_client(self, client_class: Any, region: str | None, transport: str) -> Any:
         """
         Return a new client with the channel that this deployment wants.
 
+        :param region: Of Vertex AI's services; ``None`` for a service that has one endpoint everywhere.
         :param transport: ``"grpc"`` for a sync client class, ``"grpc_asyncio"`` for an async one.
         """
         address = emulator_address()
@@ -141,7 +142,7 @@ class VertexHook(GoogleBaseHook):
             credentials=self.get_credentials(),
             transport=transport,
             client_info=CLIENT_INFO,
-            client_options=self.get_client_options(f"{region}-aiplatform.googleapis.com"),
+            client_options=self.get_client_options(region and f"{region}-aiplatform.googleapis.com"),
         )
 
 
@@ -161,7 +162,7 @@ class VertexAsyncHook(GoogleBaseAsyncHook):
         impersonation_chain: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
-        self._clients: dict[tuple[type[Any], str], Any] = {}
+        self._clients: dict[tuple[type[Any], str | None], Any] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,11 +172,12 @@ class VertexAsyncHook(GoogleBaseAsyncHook):
             await client.transport.close()
         self._clients.clear()
 
-    async def client(self, client_class: type[ClientT], region: str) -> ClientT:
+    async def client(self, client_class: type[ClientT], region: str | None) -> ClientT:
         """
         Return the client of one service in one region, the same one at each call.
 
-        :param client_class: An async client class of ``google.cloud.aiplatform_v1``.
+        :param client_class: An async client class of Google's.
+        :param region: ``None`` for a service that has one endpoint everywhere.
         """
         key = (client_class, region)
         if key not in self._clients:

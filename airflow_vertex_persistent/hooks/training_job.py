@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.aiplatform_v1 import JobServiceAsyncClient, JobServiceClient
-from google.cloud.aiplatform_v1.types import CustomJob, JobState, Scheduling
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, ListCustomJobsRequest, Scheduling
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import ParseDict
 
 from airflow_vertex_persistent.hooks.client import (
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow_vertex_persistent.states import JobSnapshot
+
+
+PAGE_SIZE = 100  # what users send; the largest that the service takes is not documented
+# What `job_snapshot` needs: a job's arguments and environment are not even sent.
+_SNAPSHOT_FIELDS = (
+    "name",
+    "state",
+    "create_time",
+    "start_time",
+    "end_time",
+    "error",
+    "job_spec.scheduling",
+    "job_spec.persistent_resource_id",
+    "job_spec.base_output_directory",
+)
 
 
 def job_snapshot(job: CustomJob) -> JobSnapshot:
@@ -76,7 +92,7 @@ class TrainingJobHook(VertexHook):
 
         :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
         """
-        request = {"parent": location_name(project_id, region), "filter": filter_, "page_size": 100}
+        request = {"parent": location_name(project_id, region), "filter": filter_, "page_size": PAGE_SIZE}
         return self.client(JobServiceClient, region).list_custom_jobs(
             request, retry=RETRY, timeout=CALL_TIMEOUT
         )
@@ -91,10 +107,33 @@ class TrainingJobHook(VertexHook):
 class TrainingJobAsyncHook(VertexAsyncHook):
     """Training jobs from the event loop, one method per call."""
 
-    async def get_custom_job(self, name: ResourceName) -> CustomJob:
-        """Return a custom job as it is now. Not retried: who watches a job looks again by itself."""
+    async def custom_job_snapshot(self, name: ResourceName) -> JobSnapshot:
+        """Return what a custom job is like now. Not retried: who watches a job looks again by itself."""
         client = await self.client(JobServiceAsyncClient, name.region)
-        return await client.get_custom_job(name=str(name), retry=None, timeout=CALL_TIMEOUT)
+        return job_snapshot(await client.get_custom_job(name=str(name), retry=None, timeout=CALL_TIMEOUT))
+
+    async def custom_job_page(
+        self, project_id: str, region: str, filter_: str, page_token: str
+    ) -> tuple[list[JobSnapshot], str]:
+        """
+        Return what up to a hundred of the custom jobs that match are like now. One call, not retried.
+
+        :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
+        :param page_token: Empty for the first page.
+        :return: The jobs, and the token of the next page, empty after the last one.
+        """
+        request = ListCustomJobsRequest(
+            parent=location_name(project_id, region),
+            filter=filter_,
+            page_size=PAGE_SIZE,
+            page_token=page_token,
+            read_mask=FieldMask(paths=_SNAPSHOT_FIELDS),
+        )
+        client = await self.client(JobServiceAsyncClient, region)
+        pager = await client.list_custom_jobs(request, retry=None, timeout=CALL_TIMEOUT)
+        async for page in pager.pages:
+            return [job_snapshot(job) for job in page.custom_jobs], page.next_page_token
+        return [], ""
 
     async def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Duration = timedelta | float | str
 
-_WHEN_UNREACHABLE = (
+WHEN_UNREACHABLE = (
     "Next step: look at the service's status. A retry goes on with what is there; clearing a training task "
     "cancels its job and starts another."
 )
@@ -139,7 +139,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     except Exception as error:
         match call_problem(error):
             case CallProblem.TRANSIENT | CallProblem.RATE_LIMITED:
-                raise ServiceUnreachableError(f"No {subject}: {error}\n{_WHEN_UNREACHABLE}") from error
+                raise ServiceUnreachableError(f"No {subject}: {error}\n{WHEN_UNREACHABLE}") from error
             case CallProblem.CAPACITY:
                 raise CapacityError(
                     f"No {subject}: {error}\nNext step: try again later, elsewhere, or with other machines."
@@ -176,7 +176,7 @@ def settled_snapshot(event: dict[str, Any]) -> Any:
     name, error = event["name"], event["error"]
     if event["status"] == "unreachable":
         raise ServiceUnreachableError(
-            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{_WHEN_UNREACHABLE}"
+            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
         )
     if event["status"] == "failed":
         raise VertexTrainingError(

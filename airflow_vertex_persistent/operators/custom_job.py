@@ -28,7 +28,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
 
     :param persistent_resource_id: Id of the resource, in the same project and region. (templated)
     :param kwargs: The work and everything else, see
-        :class:`~airflow_vertex_persistent.operators.training_job.TrainingOperator` and
+        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: ``job``, ``kind``, ``state``, ``region``, ``persistent_resource_id``, ``strategy``,
         ``candidate``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``, ``running_seconds``,

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
 
-from airflow_vertex_persistent.names import label_value
+from airflow_vertex_persistent.names import (
+    DAG_LABEL,
+    INSTALLATION_LABEL,
+    KEEP_LABEL,
+    KEY_LABEL,
+    MAP_INDEX_LABEL,
+    REQUEST_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+    label_value,
+)
 from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
 
 if TYPE_CHECKING:
@@ -24,9 +34,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-KEY_LABEL = "airflow_execution"
-REQUEST_LABEL = "airflow_request"
-INSTALLATION_LABEL = "airflow_installation"
 _STORE_KEY = "vertex_training_job"
 
 
@@ -84,23 +91,28 @@ def save_execution(context: Context, execution: Execution) -> None:
     context["task_state_store"].set(_STORE_KEY, stored)
 
 
-def job_labels(context: Context, execution: Execution, request: Mapping[str, Any]) -> dict[str, str]:
+def job_labels(
+    context: Context, execution: Execution, request: Mapping[str, Any], *, keep: bool
+) -> dict[str, str]:
     """
     Return the labels that say whose job this is.
 
     :param request: The job without these labels; a hash of it tells whether a DAG was changed in between.
+    :param keep: The job goes on when its task has ended: no sweep may cancel it.
     """
     ti = context["ti"]
     labels = {
         KEY_LABEL: execution.key,
         REQUEST_LABEL: fingerprint(request),
-        INSTALLATION_LABEL: label_value(installation()),
-        "airflow_dag": label_value(ti.dag_id),
-        "airflow_task": label_value(ti.task_id),
-        "airflow_run": label_value(ti.run_id),
+        INSTALLATION_LABEL: installation(),
+        DAG_LABEL: label_value(ti.dag_id),
+        TASK_LABEL: label_value(ti.task_id),
+        RUN_LABEL: label_value(ti.run_id),
     }
     if ti.map_index is not None and ti.map_index >= 0:
-        labels["airflow_map_index"] = str(ti.map_index)
+        labels[MAP_INDEX_LABEL] = str(ti.map_index)
+    if keep:
+        labels[KEEP_LABEL] = "true"
     return labels
 
 
@@ -111,13 +123,13 @@ def fingerprint(request: Mapping[str, Any]) -> str:
 
 def installation() -> str:
     """
-    Return the name of this Airflow installation among those that share a project.
+    Return the name of this Airflow installation among those that share a project, as the value of a label.
 
     Option ``[vertex_persistent] installation``. The default is a hash of what differs between installations
     and agrees between the workers of one: the API server's address and the Fernet key.
     """
     if name := conf.get("vertex_persistent", "installation", fallback=""):
-        return str(name)
+        return label_value(str(name))
     parts = (conf.get("api", "base_url", fallback=""), conf.get("core", "fernet_key", fallback=""))
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
 

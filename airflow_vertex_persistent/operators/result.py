@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName, job_console_url
+from airflow_vertex_persistent.states import queued_seconds, running_seconds
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot
@@ -20,7 +20,6 @@ def training_result(snapshot: JobSnapshot) -> dict[str, Any]:
     """
     name = ResourceName.parse(snapshot["job"])
     output_dir = snapshot["output_dir"]
-    create, start, end = snapshot["create_time"], snapshot["start_time"], snapshot["end_time"]
     return {
         "job": snapshot["job"],
         "kind": name.kind,
@@ -29,18 +28,12 @@ def training_result(snapshot: JobSnapshot) -> dict[str, Any]:
         "persistent_resource_id": snapshot["persistent_resource_id"],
         "strategy": snapshot["strategy"],
         "candidate": None,
-        "create_time": create,
-        "start_time": start,
-        "end_time": end,
-        "queued_seconds": _seconds_between(create, start),
-        "running_seconds": _seconds_between(start, end),
+        "create_time": snapshot["create_time"],
+        "start_time": snapshot["start_time"],
+        "end_time": snapshot["end_time"],
+        "queued_seconds": queued_seconds(snapshot),
+        "running_seconds": running_seconds(snapshot),
         "output_dir": output_dir,
         "model_dir": output_dir and f"{output_dir.rstrip('/')}/model",
         "console_url": job_console_url(name),
     }
-
-
-def _seconds_between(start: str | None, end: str | None) -> float | None:
-    if start is None or end is None:
-        return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

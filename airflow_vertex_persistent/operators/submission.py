@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import CallProblem, ServiceUnreachableError, call_problem
-from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.operators.execution import KEY_LABEL, REQUEST_LABEL
+from airflow_vertex_persistent.names import KEY_LABEL, REQUEST_LABEL, ResourceName
+from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.base import outage_pause
+from airflow_vertex_persistent.triggers.watch import outage_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ class Submission:
         """Return a new job, or the one of a create whose reply was lost."""
         deadline = time.monotonic() + self._max_outage
         failures = 0
+        said: CallProblem | None = None
         while True:
             try:
                 job = self._hook.create_custom_job(
@@ -88,17 +90,18 @@ class Submission:
                 problem = call_problem(error)
                 if problem not in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}:
                     raise
-                self._log.warning("No answer to the create, or not now: %s", error)
+                if problem is not said:
+                    self._log.warning("No job yet, still trying: %s", error)
+                    said = problem
                 # Too many calls a minute means that nothing was created; any other answer leaves it open.
                 if problem is CallProblem.TRANSIENT and (found := self._look_for_lost_job()):
                     return found
                 if time.monotonic() >= deadline:
                     raise ServiceUnreachableError(
-                        f"Vertex AI created no job for max_outage. Last error: {error}\n"
-                        "Next step: look at the service's status, then clear the task."
+                        f"Vertex AI created no job for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
                     ) from error
                 failures += 1
-                time.sleep(min(outage_pause(_FIRST_PAUSE, failures), max(deadline - time.monotonic(), 0.0)))
+                time.sleep(min(_pause(problem, failures), max(deadline - time.monotonic(), 0.0)))
             else:
                 # An attempt that was thought dead may have created one too: the oldest stays.
                 return self.find() or _snapshot(job)
@@ -114,6 +117,15 @@ class Submission:
             if time.monotonic() + pause >= deadline:
                 return None
             time.sleep(pause)
+
+
+def _pause(problem: CallProblem, failures: int) -> float:
+    """Return the seconds to wait before the next create."""
+    pause = outage_pause(_FIRST_PAUSE, failures)
+    if problem is CallProblem.RATE_LIMITED:
+        # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
+        return random.uniform(_FIRST_PAUSE, pause)  # noqa: S311 - spreads load, guards nothing
+    return pause
 
 
 def _snapshot(job: CustomJob) -> JobSnapshot:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase
 from airflow_vertex_persistent.triggers.base import VertexTrigger
+from airflow_vertex_persistent.triggers.sources import ResourceSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceAsyncHook
 
@@ -52,6 +53,14 @@ class PersistentResourceTrigger(VertexTrigger):
         from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceAsyncHook
 
         return PersistentResourceAsyncHook(self.gcp_conn_id, self.impersonation_chain)
+
+    def source(self, hook: PersistentResourceAsyncHook) -> ResourceSource:
+        """Return where resources are read, each once for all who wait for it."""
+        return ResourceSource(hook)
+
+    def source_key(self) -> tuple[Hashable, ...]:
+        """Return what bounds the number of calls of one loop: a project's region."""
+        return self.project_id, self.region
 
     async def look(self, hook: PersistentResourceAsyncHook) -> Mapping[str, Any] | None:
         """Return what the resource is like now."""

@@ -5,18 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 
+from airflow_vertex_persistent.exceptions import call_problem, failed_replica
 from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.states import JobPhase, job_phase
+from airflow_vertex_persistent.states import (
+    JobPhase,
+    JobSnapshot,
+    job_phase,
+    queued_seconds,
+    running_seconds,
+    seconds_between,
+)
 from airflow_vertex_persistent.triggers.base import VertexTrigger
+from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, task_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
     from airflow_vertex_persistent.triggers.task_state import TaskInstance
@@ -31,17 +41,32 @@ class TrainingJobTrigger(VertexTrigger):
     """
     Waits until a training job has ended, and cancels it when its task is killed while deferred.
 
+    Triggers with the same connection, project, region and interval share one loop of list calls. The event of a
+    failed job carries the last lines of its log.
+
     :param job: Full name of the job.
     :param cancel_on_kill: Whether killing, clearing or marking the task cancels the job.
+    :param execution_key: Value of the label ``airflow_execution`` of the job, by which many are read at once.
+    :param installation: Value of its label ``airflow_installation``.
     :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
     """
 
-    fields = (*VertexTrigger.fields, "job", "cancel_on_kill")
+    fields = (*VertexTrigger.fields, "job", "cancel_on_kill", "execution_key", "installation")
 
-    def __init__(self, *, job: str, cancel_on_kill: bool, **shared: Any) -> None:
+    def __init__(
+        self,
+        *,
+        job: str,
+        cancel_on_kill: bool,
+        execution_key: str | None = None,
+        installation: str | None = None,
+        **shared: Any,
+    ) -> None:
         super().__init__(**shared)
         self.job = job
         self.cancel_on_kill = cancel_on_kill
+        self.execution_key = execution_key
+        self.installation = installation
         self._unexplained_since: float | None = None
 
     @property
@@ -60,11 +85,17 @@ class TrainingJobTrigger(VertexTrigger):
 
         return TrainingJobAsyncHook(self.gcp_conn_id, self.impersonation_chain)
 
+    def source(self, hook: TrainingJobAsyncHook) -> JobSource:
+        """Return where jobs of one project and region are read together."""
+        return JobSource(hook, self.name.project, (self.region,), self.installation)
+
+    def source_key(self) -> tuple[Hashable, ...]:
+        """Return what one list call needs: project, regions and label."""
+        return self.name.project, self.name.kind, (self.region,), self.installation
+
     async def look(self, hook: TrainingJobAsyncHook) -> Mapping[str, Any] | None:
         """Return what the job is like now."""
-        from airflow_vertex_persistent.hooks.training_job import job_snapshot
-
-        return job_snapshot(await hook.get_custom_job(self.name))
+        return await hook.custom_job_snapshot(self.name)
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
@@ -77,6 +108,33 @@ class TrainingJobTrigger(VertexTrigger):
         if self._unexplained_since is None:
             self._unexplained_since = now
         return now - self._unexplained_since >= _LATE_ERROR_SECONDS
+
+    def progress(self, snapshot: Mapping[str, Any]) -> str:
+        """Return for how long the job has queued and run."""
+        job = cast("JobSnapshot", snapshot)
+        now = datetime.now(UTC).isoformat()
+        queued, ran = queued_seconds(job), running_seconds(job)
+        if ran is not None:
+            return f", queued {queued:.0f} s, ran {ran:.0f} s"
+        if queued is not None:
+            return f", queued {queued:.0f} s, has run {seconds_between(job['start_time'], now):.0f} s"
+        return f", has queued {seconds_between(job['create_time'], job['end_time'] or now) or 0:.0f} s"
+
+    async def details(self, hook: TrainingJobAsyncHook, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the last lines of a failed job's log, or why they could not be read."""
+        if snapshot is None or job_phase(snapshot["state"]) is not JobPhase.FAILED:
+            return {}
+        from airflow_vertex_persistent.hooks.logs import LogsAsyncHook
+
+        replica = failed_replica(snapshot["error_message"])
+        try:
+            async with LogsAsyncHook(self.gcp_conn_id, self.impersonation_chain) as logs:
+                lines = await logs.last_lines(self.name, replica, snapshot["create_time"])
+        except Exception as error:
+            if call_problem(error) is None:
+                raise
+            return {"log_problem": str(error)}
+        return {"log_lines": lines}
 
     async def on_kill(self) -> None:
         """
@@ -100,6 +158,7 @@ class TrainingJobTrigger(VertexTrigger):
             if somebody_goes_on(state):
                 self.log.info("%s goes on: its task is %s", self.job, state)
                 return
-            async with self.hook() as hook:
+            shared = cast("TrainingJobAsyncHook | None", self.shared_hook)
+            async with self.hook() if shared is None else nullcontext(shared) as hook:
                 await hook.cancel_custom_job(self.name)
             self.log.info("Cancelled %s: its task was stopped", self.job)

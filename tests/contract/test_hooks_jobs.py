@@ -66,7 +66,7 @@ def test_a_job_is_created_and_read(cloud: Cloud) -> None:
     assert job.state in {JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_PENDING}
     ended = cloud.ended(job)
     assert hook.get_custom_job(name) == ended
-    assert from_the_loop(lambda loop: loop.get_custom_job(name)) == ended
+    assert from_the_loop(lambda loop: loop.custom_job_snapshot(name)) == job_snapshot(ended)
 
 
 def test_the_project_s_id_and_number_name_the_same_job(cloud: Cloud) -> None:
@@ -101,13 +101,30 @@ def test_a_job_is_cancelled(cloud: Cloud, way: str) -> None:
     assert job_snapshot(ended)["error_code"] == 1
 
 
+def test_a_page_of_jobs_is_what_each_of_them_is_like(cloud: Cloud) -> None:
+    """Jobs that are read together look as those that are read alone, though only what is needed is sent."""
+    names = {created(cloud, labels={"test": "page"}).id for _ in range(3)}
+    for name in names:
+        cloud.ended(TrainingJobHook().get_custom_job(ResourceName(PROJECT, REGION, "customJobs", name)))
+
+    async def both(loop: TrainingJobAsyncHook) -> tuple[list[Any], list[Any], str]:
+        page, token = await loop.custom_job_page(PROJECT, REGION, 'labels.test="page"', "")
+        alone = [await loop.custom_job_snapshot(ResourceName.parse(job["job"])) for job in page]
+        return list(page), alone, token
+
+    page, alone, token = from_the_loop(both)
+    assert page == alone
+    assert {ResourceName.parse(job["job"]).id for job in page} == names
+    assert token == ""
+
+
 def test_a_job_that_is_not_there() -> None:
     """A job that nobody created is an error of its own kind, in both hooks."""
     name = ResourceName(PROJECT, REGION, "customJobs", "1")
     with pytest.raises(NotFound):
         TrainingJobHook().get_custom_job(name)
     with pytest.raises(NotFound):
-        from_the_loop(lambda loop: loop.get_custom_job(name))
+        from_the_loop(lambda loop: loop.custom_job_snapshot(name))
 
 
 def test_a_request_that_is_refused(cloud: Cloud) -> None:
@@ -188,7 +205,7 @@ def test_every_call_has_a_deadline(cloud: Cloud, relay: Relay, method: str, limi
     hook.get_custom_job(name)
     list(hook.list_custom_jobs(PROJECT, REGION, ""))
     hook.cancel_custom_job(name)
-    from_the_loop(lambda loop: loop.get_custom_job(name))
+    from_the_loop(lambda loop: loop.custom_job_snapshot(name))
     from_the_loop(lambda loop: loop.cancel_custom_job(name))
     deadlines = relay.deadlines(method)
     assert len(deadlines) == (1 if method in {"CreateCustomJob", "ListCustomJobs"} else 2)
@@ -222,7 +239,7 @@ def test_what_is_not_repeated(cloud: Cloud, relay: Relay) -> None:
     name = created(cloud)
     relay.refuse("GetCustomJob")
     with pytest.raises(ServiceUnavailable):
-        from_the_loop(lambda loop: loop.get_custom_job(name))
+        from_the_loop(lambda loop: loop.custom_job_snapshot(name))
     assert relay.count("GetCustomJob") == 1
 
 

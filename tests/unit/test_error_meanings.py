@@ -15,6 +15,7 @@ from airflow_vertex_persistent.exceptions import (
     InvalidRequestError,
     JobCancelledError,
     JobFailedError,
+    JobInterruptedError,
     JobTimedOutError,
     PersistentResourceError,
     QuotaExceededError,
@@ -165,7 +166,8 @@ def test_our_own_errors_are_not_the_service_s(error: Exception) -> None:
     [
         ({}, JobFailedError),
         ({"error_message": "The replica workerpool0-0 ran out of memory and exited."}, JobFailedError),
-        ({"error_message": "Internal error occurred for the current attempt"}, JobFailedError),
+        ({"error_message": "Internal error occurred for the current attempt"}, JobInterruptedError),
+        ({"error_message": "", "error_code": 13}, JobInterruptedError),
         ({"error_message": ""}, JobFailedError),
         ({"state": "JOB_STATE_PARTIALLY_SUCCEEDED"}, JobFailedError),
         ({"error_message": STOCKOUT, "error_code": 3}, CapacityError),
@@ -220,6 +222,7 @@ def test_the_tree() -> None:
     ours = {
         JobFailedError,
         JobTimedOutError,
+        JobInterruptedError,
         JobCancelledError,
         CapacityError,
         QuotaExceededError,

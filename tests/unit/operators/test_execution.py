@@ -175,14 +175,14 @@ def test_labels_say_whose_job_it_is() -> None:
     """Installation, DAG, task and run are on the job, each as the API takes it."""
     execution = Execution.new(0, "demo-project", "europe-west4")
     request = {"display_name": "night"}
-    labels = job_labels(context_of(run_id="manual__2026-01-01T00:00"), execution, request)
+    labels = job_labels(context_of(run_id="manual__2026-01-01T00:00"), execution, request, keep=False)
     assert labels["airflow_execution"] == execution.key
     assert labels["airflow_request"] == fingerprint(request)
     assert labels["airflow_dag"] == "night"
     assert labels["airflow_task"] == "train"
     assert labels["airflow_run"].startswith("manual__2026-01-01t00-00-")
-    assert labels["airflow_installation"] == label_value(installation())
-    assert "airflow_map_index" not in labels
+    assert labels["airflow_installation"] == installation()
+    assert not {"airflow_map_index", "airflow_keep"} & labels.keys()
     for name, value in labels.items():
         assert VALID_VALUE.fullmatch(name)
         assert VALID_VALUE.fullmatch(value)
@@ -191,7 +191,7 @@ def test_labels_say_whose_job_it_is() -> None:
 def test_a_mapped_task_has_its_index_among_the_labels() -> None:
     """The first of mapped tasks is 0, not "not mapped"."""
     execution = Execution.new(0, "demo-project", "europe-west4")
-    assert job_labels(context_of(map_index=0), execution, {})["airflow_map_index"] == "0"
+    assert job_labels(context_of(map_index=0), execution, {}, keep=False)["airflow_map_index"] == "0"
     assert default_display_name(context_of(map_index=0)).endswith("-0")
 
 
@@ -204,9 +204,9 @@ def test_a_default_display_name_is_cut() -> None:
 def test_the_installation_has_the_name_of_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs several Airflows in one project can give each a name."""
     monkeypatch.setenv("AIRFLOW__VERTEX_PERSISTENT__INSTALLATION", "Team A")
-    assert installation() == "Team A"
-    labels = job_labels(context_of(), Execution.new(0, "demo-project", "europe-west4"), {})
-    assert labels["airflow_installation"] == label_value("Team A")
+    labels = job_labels(context_of(), Execution.new(0, "demo-project", "europe-west4"), {}, keep=True)
+    assert labels["airflow_installation"] == label_value("Team A") == installation()
+    assert labels["airflow_keep"] == "true"
 
 
 @pytest.mark.parametrize("option", ["AIRFLOW__API__BASE_URL", "AIRFLOW__CORE__FERNET_KEY"])

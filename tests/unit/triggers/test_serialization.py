@@ -26,6 +26,8 @@ VALUES: dict[str, Any] = {
     "project_id": "acme",
     "persistent_resource_id": "nightly",
     "until": "gone",
+    "execution_key": "0123456789abcdef01234567",
+    "installation": "production",
 }
 
 

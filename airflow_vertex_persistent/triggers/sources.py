@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the shared loops read: many things with few calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, ResourceName
+from airflow_vertex_persistent.states import ENDED_JOB_STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_vertex_persistent.hooks.client import VertexAsyncHook
+    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceAsyncHook
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
+    from airflow_vertex_persistent.names import Identity
+    from airflow_vertex_persistent.triggers.base import VertexTrigger
+    from airflow_vertex_persistent.triggers.sharing import Snapshots
+
+# Each is about 45 characters of a filter; how long one may be is not documented.
+_KEYS_PER_LIST = 50
+_NOT_ENDED = " AND ".join(f'state!="{state}"' for state in ENDED_JOB_STATES)
+
+
+class JobSource:
+    """
+    Custom jobs, read by list calls.
+
+    :param hook: Where to ask.
+    :param project: Of the jobs, id or number.
+    :param regions: Where the jobs are.
+    :param installation: Value of the label that all these jobs carry; ``None``: they are not of our making.
+    """
+
+    def __init__(
+        self, hook: TrainingJobAsyncHook, project: str, regions: Sequence[str], installation: str | None
+    ) -> None:
+        self.hook = hook
+        self.reads = 0
+        self._project = project
+        self._regions = regions
+        self._installation = installation
+
+    async def read_moving(self) -> Snapshots:
+        """Return the jobs of this installation that have not ended."""
+        found: Snapshots = {}
+        if self._installation is not None:
+            filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {_NOT_ENDED}'
+            for region in self._regions:
+                await self._list(region, filter_, found)
+        return found
+
+    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> Snapshots:
+        """Return those of the jobs asked for that are there, fifty with one call where their label is known."""
+        from google.api_core.exceptions import NotFound
+
+        found: Snapshots = {}
+        keys: dict[str, set[str]] = {}
+        for identity, trigger in asked.items():
+            if key := getattr(trigger, "execution_key", None):
+                keys.setdefault(trigger.name.region, set()).add(key)
+                continue
+            self.reads += 1
+            try:
+                found[identity] = await self.hook.custom_job_snapshot(trigger.name)
+            except NotFound:
+                continue
+        for region, wanted in keys.items():
+            labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
+            for start in range(0, len(labels), _KEYS_PER_LIST):
+                await self._list(region, " OR ".join(labels[start : start + _KEYS_PER_LIST]), found)
+        return found
+
+    async def _list(self, region: str, filter_: str, found: Snapshots) -> None:
+        token = ""
+        while True:
+            self.reads += 1
+            snapshots, token = await self.hook.custom_job_page(self._project, region, filter_, token)
+            found.update((ResourceName.parse(snapshot["job"]).identity, snapshot) for snapshot in snapshots)
+            if not token:
+                return
+
+
+class ResourceSource:
+    """
+    Persistent resources. They are read one by one, since their list has no filter and may lack those that are
+    being created, but each once for all tasks that wait for it.
+
+    :param hook: Where to ask.
+    """
+
+    def __init__(self, hook: PersistentResourceAsyncHook) -> None:
+        self.hook: VertexAsyncHook = hook
+        self.reads = 0
+
+    async def read_moving(self) -> Snapshots:
+        """Return nothing: only what is asked for is read."""
+        return {}
+
+    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> Snapshots:
+        """Return those of the resources asked for that are there."""
+        found: Snapshots = {}
+        for identity, trigger in asked.items():
+            self.reads += 1
+            if (snapshot := await trigger.look(self.hook)) is not None:
+                found[identity] = snapshot
+        return found

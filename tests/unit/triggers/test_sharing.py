@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.api_core.exceptions import PermissionDenied, ServiceUnavailable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_vertex_persistent.triggers.sharing import READS_PER_MINUTE, SharedLooks
+from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from airflow_vertex_persistent.names import Identity
+    from airflow_vertex_persistent.triggers.base import VertexTrigger
+    from airflow_vertex_persistent.triggers.sharing import Look
+
+    RunTimeless = Callable[[Coroutine[Any, Any, Any]], Any]
+
+INTERVAL = 10.0
+RUNNING = {"state": "JOB_STATE_RUNNING"}
+
+
+class FakeSource:
+    """
+    A service with jobs in memory.
+
+    :param moving: Numbers of the jobs that its list gives.
+    :param reads_of_list: How many calls the list takes.
+    """
+
+    hook: Any = "the hook"
+
+    def __init__(self, moving: set[int] | None = None, reads_of_list: int = 1) -> None:
+        self.reads = 0
+        self.moving = moving or set()
+        self.present = set(self.moving)
+        self.reads_of_list = reads_of_list
+        self.error: Exception | None = None
+        self.asked: list[tuple[float, set[str]]] = []
+
+    async def read_moving(self) -> dict[Identity, Mapping[str, Any]]:
+        """Return what the list gives."""
+        self.reads += self.reads_of_list
+        if self.error is not None:
+            raise self.error
+        return {job(number).name.identity: RUNNING for number in self.moving}
+
+    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> dict[Identity, Mapping[str, Any]]:
+        """Return those that are there."""
+        self.reads += 1
+        self.asked.append((now(), {identity[2] for identity in asked}))
+        return {identity: RUNNING for identity in asked if int(identity[2]) in self.present}
+
+
+def now() -> float:
+    """Return the time in the test's world."""
+    return asyncio.get_running_loop().time()
+
+
+def job(number: int) -> TrainingJobTrigger:
+    """Return the trigger of a job."""
+    return TrainingJobTrigger(
+        job=f"projects/1/locations/europe-west4/customJobs/{number}",
+        cancel_on_kill=True,
+        region="europe-west4",
+        gcp_conn_id="google_cloud_default",
+        impersonation_chain=None,
+        poll_interval=INTERVAL,
+        max_outage=3600.0,
+    )
+
+
+async def see(
+    source: FakeSource, count: int, act: Callable[[int, Look], None] | None = None
+) -> list[tuple[float, Look]]:
+    """Return the first looks of a loop with their times; ``act`` does something after each."""
+    seen: list[tuple[float, Look]] = []
+    async with aclosing(SharedLooks(source, INTERVAL).looks()) as looks:  # type: ignore[type-var]
+        async for look in looks:
+            seen.append((now(), look))
+            if act is not None:
+                act(len(seen), look)
+            if len(seen) == count:
+                break
+    return seen
+
+
+def test_rounds_come_at_the_interval(run_timeless: RunTimeless) -> None:
+    """Round after round gives all that is on its way, an interval apart and at most a tenth more."""
+    seen = run_timeless(see(FakeSource({1, 2}), 4))
+    assert [len(look.found) for _, look in seen] == [2, 2, 2, 2]
+    assert all(look.whole for _, look in seen)
+    times = [time for time, _ in seen]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert all(INTERVAL <= pause <= INTERVAL * 1.1 for pause in pauses)
+
+
+def test_what_left_the_list_is_read_in_the_same_round(run_timeless: RunTimeless) -> None:
+    """A job that is asked for and not in the list any more is read by itself, at once and together with others."""
+    source = FakeSource({1, 2, 3})
+
+    def act(_: int, look: Look) -> None:
+        for number in (1, 2, 3):
+            look.ask(job(number))
+        source.moving = {3}
+
+    first, second = run_timeless(see(source, 2, act))
+    assert first[1].missing == set()
+    assert second[1].found.keys() == {job(number).name.identity for number in (1, 2, 3)}
+    assert [asked for _, asked in source.asked] == [{"1", "2"}]
+
+
+def test_what_is_not_there_is_said(run_timeless: RunTimeless) -> None:
+    """A job that was asked for and is nowhere is missing."""
+    (_, _), (_, look) = run_timeless(see(FakeSource(), 2, lambda _, look: look.ask(job(7))))
+    assert look.missing == {job(7).name.identity}
+    assert look.found == {}
+
+
+def test_newcomers_do_not_wait_for_the_next_round(run_timeless: RunTimeless) -> None:
+    """Those who hurry are gathered for a second and read together, ahead of the next whole round."""
+    source = FakeSource()
+    source.present = {1, 2}
+
+    def act(count: int, look: Look) -> None:
+        if count == 1:
+            look.ask(job(1), hurry=True)
+            asyncio.get_running_loop().call_later(0.5, lambda: look.ask(job(2), hurry=True))
+
+    (began, _), (hurried, partial), (later, whole) = run_timeless(see(source, 3, act))
+    assert (partial.whole, whole.whole) == (False, True)
+    assert partial.found.keys() == {job(1).name.identity, job(2).name.identity}
+    assert hurried - began == pytest.approx(1.0)
+    assert INTERVAL <= later - began <= INTERVAL * 1.1
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailable("away"), PermissionDenied("not you")])
+def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> None:
+    """The loop goes on after an error of the service, with growing pauses, and everybody hears of it."""
+    source = FakeSource({1})
+    source.error = error
+
+    def act(count: int, _: Look) -> None:
+        if count == 4:
+            source.error = None
+
+    seen = run_timeless(see(source, 5, act))
+    assert [look.error for _, look in seen] == [error] * 4 + [None]
+    times = [time for time, _ in seen]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    for pause, least in zip(pauses, (20, 40, 60, 60), strict=True):
+        assert least <= pause <= least * 1.1
+
+
+def test_our_own_errors_propagate(run_timeless: RunTimeless) -> None:
+    """A bug ends the loop, with its traceback."""
+    source = FakeSource({1})
+    source.error = ZeroDivisionError("bug")
+    with pytest.raises(ZeroDivisionError, match="bug"):
+        run_timeless(see(source, 1))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reads=st.integers(1, 300), newcomers=st.lists(st.integers(1, 40), max_size=20))
+def test_the_budget_is_kept(run_timeless: RunTimeless, reads: int, newcomers: list[int]) -> None:
+    """However long the list is and however many hurry, a loop's reads stay within its budget on average."""
+    source = FakeSource(set(), reads_of_list=reads)
+
+    def act(_: int, look: Look) -> None:
+        if newcomers:
+            look.ask(job(newcomers.pop()), hurry=True)
+
+    seen = run_timeless(see(source, 30, act))
+    minutes = (seen[-1][0] - seen[0][0]) / 60
+    # The last round has just been spent, and newcomers may have spent a minute's budget in advance.
+    assert source.reads <= READS_PER_MINUTE * (minutes + 1) + reads + 1
