@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_vertex_persistent.operators.custom_job",
+                    "airflow_vertex_persistent.operators.orphaned_jobs",
                     "airflow_vertex_persistent.operators.persistent_resource",
                 ],
             }

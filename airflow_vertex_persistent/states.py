@@ -48,6 +48,10 @@ ENDED_JOB_STATES = tuple(state for state, phase in _JOB_PHASES.items() if phase.
 """The states that a job does not leave any more."""
 
 
+NOT_ENDED_FILTER = " AND ".join(f'state!="{state}"' for state in ENDED_JOB_STATES)
+"""All other jobs, those in a state of a newer service included, in the grammar of list filters."""
+
+
 def job_phase(state: str) -> JobPhase:
     """Return the phase of a job in ``state``, ``RUNNING`` for a state that is not known."""
     return _JOB_PHASES.get(state, JobPhase.RUNNING)

@@ -172,6 +172,16 @@ def whole_number(field: str, value: Any, problems: Problems, *, least: int | Non
     return int(number)
 
 
+def boolean(field: str, value: Any, problems: Problems) -> bool | None:
+    """Read a boolean, or the text that a template rendered of one; ``None`` when something was wrong."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
+        return value.strip().lower() == "true"
+    problems.add(field, value, "write True or False")
+    return None
+
+
 def texts(field: str, value: Any, problems: Problems) -> list[str]:
     """Read a list of texts; numbers, as arguments often are, become texts."""
     if not isinstance(value, list | tuple):

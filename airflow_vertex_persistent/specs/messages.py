@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.specs.checks import duration_text, seconds, whole_number
+from airflow_vertex_persistent.specs.checks import boolean, duration_text, seconds, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,15 +116,6 @@ def _integer(bits: int) -> Callable[[Any, str, Problems], int | None]:
     return read
 
 
-def _boolean(item: Any, path: str, problems: Problems) -> bool | None:
-    if isinstance(item, bool):
-        return item
-    if isinstance(item, str) and item.strip().lower() in {"true", "false"}:
-        return item.strip().lower() == "true"
-    problems.add(path, item, "write True or False")
-    return None
-
-
 def _text(item: Any, path: str, problems: Problems) -> str | None:
     if isinstance(item, Mapping | list | tuple | set):
         problems.add_hidden(path, "write a text")
@@ -137,5 +128,5 @@ def _text(item: Any, path: str, problems: Problems) -> str | None:
 _SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {
     1: _integer(32),
     2: _integer(64),
-    7: _boolean,
+    7: lambda item, path, problems: boolean(path, item, problems),
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, ResourceName
-from airflow_vertex_persistent.states import ENDED_JOB_STATES
+from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # Each is about 45 characters of a filter; how long one may be is not documented.
 _KEYS_PER_LIST = 50
-_NOT_ENDED = " AND ".join(f'state!="{state}"' for state in ENDED_JOB_STATES)
 
 
 class JobSource:
@@ -46,7 +45,7 @@ class JobSource:
         """Return the jobs of this installation that have not ended."""
         found: Snapshots = {}
         if self._installation is not None:
-            filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {_NOT_ENDED}'
+            filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
             for region in self._regions:
                 await self._list(region, filter_, found)
         return found

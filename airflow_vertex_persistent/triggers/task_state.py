@@ -54,9 +54,27 @@ def task_state(ti: TaskInstance) -> str | None:
     return None if state is None else str(state)
 
 
+def task_states(dag_id: str, task_ids: list[str] | None) -> dict[str, dict[str, str | None]]:
+    """
+    Return the states of a DAG's task instances by run and name; a mapped one is ``train_0``.
+
+    Blocks. Empty for a DAG that Airflow does not know.
+
+    :param task_ids: ``None`` asks for all tasks.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=task_ids)
+
+
 def somebody_goes_on(state: str | None) -> bool:
     """Tell whether a task in this state has a triggerer, or an attempt, that deals with its job."""
-    return state is not None and state not in _ENDED
+    return state is not None and not has_ended(state)
+
+
+def has_ended(state: str | None) -> bool:
+    """Tell whether a task in this state is over, until someone clears it."""
+    return state in _ENDED
 
 
 def still_running(ti: TaskInstance) -> bool:

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hooks": PURE,
     "triggers": {"hooks", *PURE},
     "links": {"names"},
+    "retry": PURE,
     "operators": {"triggers", "hooks", "links", *PURE},
     "sensors": {"triggers", "hooks", "links", *PURE},
     "get_provider_info": set(),

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs that nobody was there to stop."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.exceptions import VertexTrainingError, call_problem
+from airflow_vertex_persistent.names import (
+    DAG_LABEL,
+    INSTALLATION_LABEL,
+    KEEP_LABEL,
+    MAP_INDEX_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+    ResourceName,
+    label_value,
+)
+from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
+from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, texts
+from airflow_vertex_persistent.states import NOT_ENDED_FILTER, JobPhase, job_phase
+from airflow_vertex_persistent.triggers.task_state import has_ended, task_states
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+
+# What `label_value` puts behind a text that it had to change.
+_CHANGED = re.compile(r".*-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The labels that say which task instance a job is for."""
+
+    dag: str
+    task: str
+    run: str
+    map_index: str | None
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> Owner:
+        """Read the labels of a job."""
+        return cls(
+            labels.get(DAG_LABEL, ""),
+            labels.get(TASK_LABEL, ""),
+            labels.get(RUN_LABEL, ""),
+            labels.get(MAP_INDEX_LABEL),
+        )
+
+    def __str__(self) -> str:
+        index = "" if self.map_index is None else f"[{self.map_index}]"
+        return f"task {self.task}{index} of DAG {self.dag}, run {self.run}"
+
+
+class CancelOrphanedJobsOperator(VertexOperator):
+    """
+    Cancel the active jobs of this Airflow installation whose task instance has ended.
+
+    An operator or trigger cancels the job of a task that is stopped. It cannot when its process is gone too: a
+    worker that was killed in a task's last attempt, a task that was marked while the triggerer was down. Run
+    this from a DAG of its own, every hour or so. Jobs of other installations are not looked at, nor are jobs
+    that were meant to go on: those of tasks with ``wait_for_completion=False`` or ``cancel_on_kill=False``.
+
+    .. seealso:: :doc:`/operators/orphaned_jobs`
+
+    :param only_report: A dry run: only say what would be cancelled. Default: ``True``. (templated)
+    :param dag_ids: Ids of DAGs that are no label as they are (capitals, dots, or longer than 63 characters). A job
+        carries such an id in a changed form only, and cannot be told to be orphaned without the id. (templated)
+    :param kwargs: Region and connection, see :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+    :return: Full names of jobs: ``orphaned``; ``cancelled``, of those; ``unknown``, whose DAG was not found.
+    :raises VertexTrainingError: An orphaned job could not be cancelled. The others were.
+    """
+
+    template_fields: Sequence[str] = ("only_report", "dag_ids", *VertexOperator.template_fields)
+
+    def __init__(
+        self, *, only_report: bool | str = True, dag_ids: Sequence[str] | str = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.only_report = only_report
+        self.dag_ids = dag_ids
+
+    def execute(self, context: Context) -> dict[str, list[str]]:
+        """Find the orphaned jobs and, if asked, cancel them."""
+        problems = Problems("search for orphaned jobs")
+        check_region(self.region, problems)
+        only_report = boolean("only_report", self.only_report, problems)
+        dag_ids = {label_value(dag_id): dag_id for dag_id in texts("dag_ids", self.dag_ids, problems)}
+        with typed_errors("search for orphaned jobs"):
+            problems.raise_if_any()
+            hook = self._hook()
+            owners = self._active_jobs(hook)
+        orphaned, unknown = self._judge(owners, dag_ids)
+        cancelled = [] if only_report else self._cancel(hook, orphaned)
+        if only_report and orphaned:
+            self.log.info("Nothing was cancelled: only_report is set")
+        return {"orphaned": orphaned, "cancelled": cancelled, "unknown": unknown}
+
+    def _hook(self) -> TrainingJobHook:
+        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
+    def _active_jobs(self, hook: TrainingJobHook) -> dict[str, Owner]:
+        """Return who owns each active job of this installation."""
+        filter_ = f'labels.{INSTALLATION_LABEL}="{installation()}" AND {NOT_ENDED_FILTER}'
+        jobs = hook.list_custom_jobs(self.project_id or hook.default_project_id, self.region, filter_)
+        owners = {
+            job.name: Owner.of(job.labels)
+            for job in jobs
+            if KEEP_LABEL not in job.labels and job_phase(job.state.name) is not JobPhase.CANCELLING
+        }
+        self.log.info("%d active jobs of this installation in %s", len(owners), self.region)
+        return owners
+
+    def _judge(self, owners: Mapping[str, Owner], dag_ids: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """Return which jobs are orphaned, and of which that cannot be told."""
+        orphaned, unknown = [], []
+        tasks = {(owner.dag, owner.task) for owner in owners.values()}
+        runs = {(dag, task): _runs(dag_ids.get(dag, dag), task) for dag, task in tasks}
+        for job, owner in sorted(owners.items()):
+            known = runs[owner.dag, owner.task]
+            if not known and owner.dag not in dag_ids and _CHANGED.fullmatch(owner.dag):
+                self.log.warning("%s of %s: add the DAG's id to dag_ids", job, owner)
+                unknown.append(job)
+                continue
+            try:
+                state = _state(owner, known.get(owner.run, {}))
+            except KeyError:
+                state = "removed"
+            if has_ended(state):
+                self.log.warning("%s is orphaned: its %s is %s", job, owner, state)
+                orphaned.append(job)
+        return orphaned, unknown
+
+    def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
+        cancelled, problems = [], []
+        for job in orphaned:
+            try:
+                hook.cancel_custom_job(ResourceName.parse(job))
+            except Exception as error:
+                if call_problem(error) is None:
+                    raise
+                problems.append(f"\n  - {job}: {error}")
+            else:
+                self.log.info("Cancelled %s", job)
+                cancelled.append(job)
+        if problems:
+            raise VertexTrainingError(
+                f"{len(problems)} of {len(orphaned)} orphaned jobs could not be cancelled:{''.join(problems)}\n"
+                "Next step: look at the reasons; a retry looks for orphaned jobs anew."
+            )
+        return cancelled
+
+
+def _runs(dag_id: str, task: str) -> dict[str, dict[str, str | None]]:
+    """Return the states of a task's instances, by the label that a run's jobs carry."""
+    # A label that may have been changed does not name the task: all tasks are asked for.
+    task_ids = None if _CHANGED.fullmatch(task) else [task]
+    return {label_value(run_id): states for run_id, states in task_states(dag_id, task_ids).items()}
+
+
+def _state(owner: Owner, states: Mapping[str, str | None]) -> str | None:
+    """
+    Return the state of a job's task instance among those of its run.
+
+    :raises KeyError: It is not there.
+    """
+    suffix = "" if owner.map_index is None else f"_{owner.map_index}"
+    for name, state in states.items():
+        if name.endswith(suffix) and label_value(name.removesuffix(suffix)) == owner.task:
+            return state
+    raise KeyError(str(owner))
