@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.conftest import Relay
+
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/emulator-test:1"
 BUCKET = "emulator-bucket"
-PARENT = "projects/demo-project/locations/europe-west4"
+PROJECT = "demo-project"
+PARENT = f"projects/{PROJECT}/locations/europe-west4"
 MACHINE = "n1-standard-4"
 DEADLINE = 30.0
 
@@ -181,6 +185,17 @@ def cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
     """The real clients of the module's emulator."""
     with _cloud(emulator) as clients:
         yield clients
+
+
+@pytest.fixture
+def relay(cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
+    """The way from our hooks and triggers to the module's emulator; what the test itself does goes past it."""
+    started = start_relay(cloud.emulator.address)
+    extra = {"project": PROJECT, "is_anonymous": True}
+    connection = json.dumps({"conn_type": "google_cloud_platform", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
+    return started
 
 
 @pytest.fixture

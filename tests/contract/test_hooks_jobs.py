@@ -23,16 +23,7 @@ if TYPE_CHECKING:
 
 PROJECT, REGION = "demo-project", "europe-west4"
 
-
-@pytest.fixture(autouse=True)
-def relay(cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
-    """The way from the hooks to the emulator."""
-    started = start_relay(cloud.emulator.address)
-    extra = {"project": PROJECT, "is_anonymous": True}
-    connection = json.dumps({"conn_type": "google_cloud_platform", "extra": extra})
-    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
-    return started
+pytestmark = pytest.mark.usefixtures("relay")
 
 
 def body(cloud: Cloud, code: str = "pass", **spec: Any) -> dict[str, Any]:

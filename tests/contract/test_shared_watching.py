@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,16 +31,7 @@ SHARED: dict[str, Any] = {
 }
 DEADLINE = 60.0
 
-
-@pytest.fixture(autouse=True)
-def relay(cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
-    """The way from the triggers to the emulator."""
-    started = start_relay(cloud.emulator.address)
-    extra = {"project": PROJECT, "is_anonymous": True}
-    connection = json.dumps({"conn_type": "google_cloud_platform", "extra": extra})
-    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
-    return started
+pytestmark = pytest.mark.usefixtures("relay")
 
 
 def submitted(
@@ -100,6 +90,17 @@ def test_jobs_without_our_labels(cloud: Cloud, relay: Relay) -> None:
     (event,) = asyncio.run(watch_together([trigger]))
     assert event["snapshot"]["state"] == "JOB_STATE_SUCCEEDED"
     assert relay.count("ListCustomJobs") == 0
+
+
+def test_a_late_reason_is_waited_for_together(
+    cloud_with: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed job whose error comes later than its state ends its trigger with the error."""
+    cloud = cloud_with(error_delay_seconds=2)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", cloud.emulator.address)
+    trigger = submitted(cloud, "raise SystemExit(3)", "late", "late-reason")
+    (event,) = asyncio.run(watch_together([trigger]))
+    assert "exited with a non-zero status of 3" in event["snapshot"]["error_message"]
 
 
 def test_an_outage_is_waited_out_together(cloud: Cloud, relay: Relay) -> None:

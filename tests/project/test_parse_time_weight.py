@@ -60,3 +60,45 @@ def test_a_hook_does_import_them(airflow_alone: set[str], tmp_path: Path) -> Non
     after = modules_after(["import airflow_vertex_persistent.hooks.client"], tmp_path)
     brought = {name.partition(".")[0] for name in heavy(after - airflow_alone)}
     assert {"google", "grpc", "airflow"} <= brought
+
+
+RESUME = """
+class Store(dict):
+    def set(self, key, value):
+        self[key] = value
+
+from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+task = PersistentResourceCustomJobOperator(
+    task_id="train", region="europe-west4", persistent_resource_id="nightly", deferrable=True
+)
+job = "projects/1/locations/europe-west4/customJobs/2"
+snapshot = {
+    "job": job, "state": "JOB_STATE_%s", "persistent_resource_id": "nightly", "strategy": None,
+    "output_dir": "gs://models/run", "max_run_seconds": None, "create_time": "2026-11-22T01:00:00+00:00",
+    "start_time": "2026-11-22T01:00:10+00:00", "end_time": "2026-11-22T01:10:10+00:00",
+    "error_code": 3, "error_message": "The replica workerpool0-0 exited with a non-zero status of 1.",
+}
+event = {"name": job, "status": "settled", "snapshot": snapshot, "details": {"log_lines": ["no"]}, "error": ""}
+try:
+    ended = task.resume_execution(
+        "execute_complete", {"event": event}, {"task_state_store": Store(), "ti": TaskInstance()}
+    )["state"]
+except Exception as error:
+    ended = type(error).__name__
+assert ended == "%s", ended
+"""
+TASK_INSTANCE = """
+class TaskInstance:
+    try_number, max_tries = 1, 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"), [("SUCCEEDED", "JOB_STATE_SUCCEEDED"), ("FAILED", "JobFailedError")]
+)
+def test_a_resumed_task_needs_no_google_client(
+    airflow_alone: set[str], tmp_path: Path, state: str, ended: str
+) -> None:
+    """A task that comes back from the triggerer makes its result, or its error, from the event alone."""
+    after = modules_after([TASK_INSTANCE, RESUME % (state, ended)], tmp_path)
+    assert heavy(after - airflow_alone) == []

@@ -22,6 +22,7 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
     VertexTrainingError,
     call_problem,
+    failed_replica,
     is_transient,
     job_error,
     resource_error,
@@ -196,6 +197,32 @@ def test_the_error_of_a_job_says_everything() -> None:
     for part in (JOB, "JOB_STATE_FAILED", EXIT_1, job_console_url(name), job_logs_url(name), "Next step: "):
         assert part in message
     assert "the service gave no reason" in str(job_error(snapshot(error_message="")))
+
+
+def test_the_end_of_the_log_is_in_the_message() -> None:
+    """What the failed replica printed last, or why that could not be read, stands between reason and addresses."""
+    lines = ["epoch 3", "ValueError: the loss is not a number"]
+    message = str(job_error(snapshot(), {"log_lines": lines}))
+    assert "Its log ends:\n  epoch 3\n  ValueError: the loss is not a number\nConsole: " in message
+    message = str(job_error(snapshot(), {"log_problem": "403 missing logging.logEntries.list"}))
+    assert "Its log could not be read: 403 missing logging.logEntries.list\nConsole: " in message
+    nothing: list[dict[str, list[str]] | None] = [None, {}, {"log_lines": []}]
+    for details in nothing:
+        assert "Its log" not in str(job_error(snapshot(), details)).partition("Console: ")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "replica"),
+    [
+        ("The replica workerpool0-0 exited with a non-zero status of 1.", "workerpool0-0"),
+        ("The replicas workerpool1-12, workerpool1-13 exited with", "workerpool1-12"),
+        ("Resources are insufficient in region: europe-west4.", None),
+        ("", None),
+    ],
+)
+def test_the_replica_that_failed(text: str, replica: str | None) -> None:
+    """The service's text names the replica whose log is worth reading."""
+    assert failed_replica(text) == replica
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import pytest
@@ -37,6 +38,22 @@ def test_a_job_is_watched_to_its_end(state: str, message: str, *, settled: bool)
     """The watch of a job ends with the job; the reason of a failure, which comes later, is waited for."""
     trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
     assert trigger.settled({"state": state, "error_code": 0, "error_message": message}) is settled
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (None, None, r", has queued \d+ s"),
+        (None, "2026-11-22T01:00:30+00:00", r", has queued 30 s"),
+        ("2026-11-22T01:00:12+00:00", None, r", queued 12 s, has run \d+ s"),
+        ("2026-11-22T01:00:12+00:00", "2026-11-22T02:00:12+00:00", r", queued 12 s, ran 3600 s"),
+    ],
+)
+def test_the_log_tells_how_long_a_job_queued_and_ran(start: str | None, end: str | None, said: str) -> None:
+    """Behind each state stands the time in the queue and the time at work, as far as there is one."""
+    trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
+    times = {"create_time": "2026-11-22T01:00:00+00:00", "start_time": start, "end_time": end}
+    assert re.fullmatch(said, trigger.progress(times))
 
 
 def test_a_code_is_a_reason() -> None:

@@ -185,6 +185,19 @@ def test_each_change_is_logged_once() -> None:
     ]
 
 
+def test_a_state_that_stays_is_said_every_ten_minutes() -> None:
+    """The log of a task that waits for long shows that somebody still looks."""
+    trigger = Answers()
+    watch = Watch(trigger)
+    for now in range(0, 1500, 30):
+        watch.saw(WORKING, float(now))
+    assert trigger.handler.lines == [
+        "The thing is WORKING",
+        "The thing is still WORKING",
+        "The thing is still WORKING",
+    ]
+
+
 SECONDS = st.floats(min_value=0.01, max_value=100_000)
 
 
