@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
+from .control import EmulatorControl
 from .local import VertexEmulator
 from .settings import EmulatorSettings
 
-__all__ = ["EmulatorSettings", "VertexEmulator"]
+__all__ = ["EmulatorControl", "EmulatorSettings", "VertexEmulator"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``vertex-emulator`` command: start an emulator, look at the jobs and logs of a running one."""
+"""The ``vertex-emulator`` command: start an emulator, look at the jobs and logs of a running one, order faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .control import EmulatorControl
+from .faults import FaultKind
 from .settings import EmulatorSettings
 
 if TYPE_CHECKING:
@@ -92,7 +94,29 @@ def _parser() -> argparse.ArgumentParser:
     logs.set_defaults(run=_logs)
     logs.add_argument("job", metavar="JOB", help="id of the job, or its full name")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    _add_faults(commands, host)
     return parser
+
+
+def _add_faults(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], host: argparse.ArgumentParser
+) -> None:
+    fault = commands.add_parser(
+        "fault", help="let calls of a running emulator fail, wait or lose their reply"
+    )
+    actions = fault.add_subparsers(required=True, metavar="ACTION")
+    add = actions.add_parser("add", parents=[host], help="order a fault")
+    add.set_defaults(run=_add_fault)
+    add.add_argument("method", metavar="METHOD", help="short name of the call, e.g. CreateCustomJob")
+    add.add_argument("kind", metavar="KIND", help=", ".join(FaultKind))
+    add.add_argument("--times", type=int, default=1, metavar="N", help="calls that it hits (%(default)s)")
+    add.add_argument(
+        "--skip", type=int, default=0, metavar="N", help="calls that it lets pass first (%(default)s)"
+    )
+    add.add_argument("--seconds", type=float, metavar="S", help="how long a slow or late one waits")
+    add.add_argument("--text", metavar="TEXT", help="what the caller is told instead of the usual text")
+    actions.add_parser("list", parents=[host], help="list all ordered faults").set_defaults(run=_list_faults)
+    actions.add_parser("clear", parents=[host], help="forget all faults").set_defaults(run=_clear_faults)
 
 
 def _add_settings(group: argparse._ArgumentGroup) -> None:
@@ -209,6 +233,32 @@ def _logs(options: argparse.Namespace) -> int:
 
     if not show_logs(options.host, options.job.rpartition("/")[2], follow=options.follow):
         raise CommandError(f"job {options.job} is not known to the emulator at {options.host}")
+    return 0
+
+
+def _add_fault(options: argparse.Namespace) -> int:
+    with EmulatorControl(options.host) as control:
+        control.add_fault(
+            options.method,
+            options.kind,
+            times=options.times,
+            skip=options.skip,
+            seconds=options.seconds,
+            text=options.text,
+        )
+    return 0
+
+
+def _list_faults(options: argparse.Namespace) -> int:
+    from .look import show_faults
+
+    show_faults(options.host)
+    return 0
+
+
+def _clear_faults(options: argparse.Namespace) -> int:
+    with EmulatorControl(options.host) as control:
+        control.clear_faults()
     return 0
 
 

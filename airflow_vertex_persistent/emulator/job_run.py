@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, JobState
@@ -60,6 +60,23 @@ class Outcome:
     error: Status | None = None
 
 
+@dataclass(frozen=True)
+class JobPlan:
+    """
+    Where a job is to run, and what is to go wrong with it.
+
+    :param resource: its persistent resource; ``None`` runs it on demand.
+    :param needs: machines by pool of the resource.
+    :param stockout: why no machines are found for it, with ``{region}`` to be filled in; empty when they are.
+    :param error_delay: seconds between its state FAILED and its error; ``None`` for those of the settings.
+    """
+
+    resource: Key | None = None
+    needs: Mapping[str, int] = field(default_factory=dict)
+    stockout: str = ""
+    error_delay: float | None = None
+
+
 class _FailedError(Exception):
     """The job has failed, with this status code and text."""
 
@@ -74,17 +91,13 @@ class JobRun:
 
     :param world: what it needs of the emulator.
     :param key: the job, which is in the store as PENDING.
-    :param needs: machines by pool of its persistent resource; ``None`` runs it on demand.
-    :param resource: the persistent resource.
+    :param plan: where it is to run.
     """
 
-    def __init__(
-        self, world: World, key: Key, resource: Key | None = None, needs: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, world: World, key: Key, plan: JobPlan) -> None:
         self._world = world
         self._key = key
-        self.resource = resource
-        self._needs = needs or {}
+        self.plan = plan
         self._stop = asyncio.Event()
         self._stop_text = ""
         self._created = world.clock()
@@ -170,15 +183,18 @@ class JobRun:
         self._say("Task completed. Exit code (0). Exit reason (SUCCEEDED)")
 
     async def _get_machines(self) -> None:
-        settings = self._world.settings
-        if self.resource is None:
+        settings, resource, needs = self._world.settings, self.plan.resource, self.plan.needs
+        if resource is None or self.plan.stockout:
             self._say("Vertex AI is provisioning job running framework...")
             await asyncio.sleep(settings.provisioning_seconds)
+            if self.plan.stockout:
+                text = self.plan.stockout.replace("{region}", str(self._key.location.region))
+                self._fail(code_pb2.RESOURCE_EXHAUSTED, text)
             return
         pools = self._world.pools
-        if settings.busy_policy == "fail" and not pools.cluster.fits(self.resource, self._needs):
-            self._fail(code_pb2.RESOURCE_EXHAUSTED, messages.resource_busy(self.resource.id))
-        await pools.machines(self._key, self.resource, self._needs)
+        if settings.busy_policy == "fail" and not pools.cluster.fits(resource, needs):
+            self._fail(code_pb2.RESOURCE_EXHAUSTED, messages.resource_busy(resource.id))
+        await pools.machines(self._key, resource, needs)
         await asyncio.sleep(settings.warm_start_seconds)
 
     async def _run_until_decided(self) -> None:
@@ -265,9 +281,11 @@ class JobRun:
             self._say("Finished tearing down training program.")
 
     async def _finish(self, outcome: Outcome) -> None:
-        self._world.pools.release(self._key, self.resource)
+        self._world.pools.release(self._key, self.plan.resource)
         self._say(messages.LAST_WORDS[outcome.state])
-        delay = self._world.settings.error_delay_seconds
+        delay = self.plan.error_delay
+        if delay is None:
+            delay = self._world.settings.error_delay_seconds
         if outcome.error is None or outcome.state != JobState.JOB_STATE_FAILED or not delay:
             self._move(outcome.state, outcome.error)
             return

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from .control import EmulatorControl
 from .settings import EmulatorSettings
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class VertexEmulator:
         self._stop: asyncio.Event | None = None
         self._addresses: Addresses | None = None
         self._data_dir: Path | None = None
+        self._control: EmulatorControl | None = None
 
     def __enter__(self) -> Self:
         """
@@ -100,6 +102,9 @@ class VertexEmulator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End all jobs, stop serving, and remove a temporary data folder."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         if self._thread is not None:
@@ -145,6 +150,13 @@ class VertexEmulator:
     def environment(self) -> dict[str, str]:
         """Both addresses as environment variables."""
         return self._started.environment
+
+    @property
+    def control(self) -> EmulatorControl:
+        """Orders faults and counts calls; it is closed along with the emulator."""
+        if self._control is None:
+            self._control = EmulatorControl(self.address)
+        return self._control
 
     @property
     def data_dir(self) -> Path:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from .control import EmulatorControl, unreachable
 from .logs import LAST_WORDS, SERVICE
 from .services import EVERYWHERE
 
@@ -32,12 +33,6 @@ _OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out 
 _PAGE = 1000
 _WIDE = 160
 _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
-
-
-def _unreachable(host: str) -> OSError:
-    return OSError(
-        f"no emulator answers at {host}. Start one with: vertex-emulator start, or name another with --host"
-    )
 
 
 def show_jobs(host: str) -> None:
@@ -58,15 +53,34 @@ def show_jobs(host: str) -> None:
                 )
             )
         except (ServiceUnavailable, DeadlineExceeded) as error:
-            raise _unreachable(host) from error
+            raise unreachable(host) from error
         except GoogleAPICallError as error:
             raise OSError(f"{host} answers, but not as a Vertex AI emulator: {error.message}") from error
-    # Without a terminal there is no width to fit in, and nothing should be cut off.
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    console = _console()
     if jobs:
         console.print(_jobs_table(jobs, datetime.now(UTC)))
     else:
         console.print("No jobs yet.")
+
+
+def _console() -> Console:
+    # Without a terminal there is no width to fit in, and nothing should be cut off.
+    return Console() if sys.stdout.isatty() else Console(width=_WIDE)
+
+
+def show_faults(host: str) -> None:
+    """
+    Print a table of all ordered faults.
+
+    :raises OSError: when no emulator answers.
+    """
+    with EmulatorControl(host) as control:
+        faults = control.faults()
+    table = Table("method", "kind", "skip", "times", "used", "seconds", "text")
+    for fault in faults:
+        numbers = [f"{fault[name]:g}" for name in ("skip", "times", "used", "seconds")]
+        table.add_row(fault["method"], fault["kind"], *numbers, Text(fault["text"]))
+    _console().print(table if faults else "No faults.")
 
 
 def _jobs_table(jobs: list[CustomJob], now: datetime) -> Table:
@@ -114,7 +128,7 @@ def show_logs(host: str, job_id: str, *, follow: bool) -> bool:
                 console.print(_line(entry))
                 empty = False
         except (ServiceUnavailable, DeadlineExceeded) as error:
-            raise _unreachable(host) from error
+            raise unreachable(host) from error
         except GoogleAPICallError as error:
             raise OSError(f"{host} refused to list log entries: {error.message}") from error
     return not empty

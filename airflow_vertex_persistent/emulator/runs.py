@@ -8,11 +8,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from . import messages
-from .job_run import JobRun, World
+from .job_run import JobPlan, JobRun, World
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .names import Key
 
 _log = logging.getLogger(__name__)
@@ -29,9 +27,9 @@ class JobRuns:
         self._world = world
         self._runs: dict[Key, JobRun] = {}
 
-    def start(self, key: Key, resource: Key | None, needs: Mapping[str, int]) -> None:
+    def start(self, key: Key, plan: JobPlan) -> None:
         """Set a job to work that is in the store as PENDING."""
-        run = self._runs[key] = JobRun(self._world, key, resource, needs)
+        run = self._runs[key] = JobRun(self._world, key, plan)
 
         def done(task: asyncio.Task[None]) -> None:
             del self._runs[key]
@@ -47,7 +45,7 @@ class JobRuns:
 
     async def stop_on(self, resource: Key, text: str) -> None:
         """Cancel all jobs on a persistent resource and wait for their end."""
-        runs = [run for run in self._runs.values() if run.resource == resource]
+        runs = [run for run in self._runs.values() if run.plan.resource == resource]
         await _stop(runs, text)
 
     async def close(self) -> None:

@@ -16,13 +16,16 @@ import grpc
 import proto
 from google.cloud import aiplatform_v1, logging_v2
 from google.longrunning import operations_pb2
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, struct_pb2
 from google.protobuf.message import DecodeError, Message
 
+from .control import SERVICE as CONTROL
 from .errors import ApiError, invalid
 from .services import Call
 
 if TYPE_CHECKING:
+    from .gate import Gate
+    from .services.control import Control
     from .services.jobs import CustomJobs
     from .services.logging import Logging
     from .services.operations import Operations
@@ -41,17 +44,22 @@ Handler = Callable[[Any, Call], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Rpc:
-    """One row of the table."""
+    """
+    One row of the table.
+
+    :param gated: whether calls are counted and can have faults.
+    """
 
     handler: Handler
     request_type: Any
     reply_type: Any
+    gated: bool = True
 
 
 def rpc_table(
     jobs: CustomJobs, resources: PersistentResources, operations: Operations, logs: Logging
 ) -> dict[str, Rpc]:
-    """Everything that the emulator can do, by full method name."""
+    """Everything of Google's services that the emulator can do, by full method name."""
     job, resource = (
         "/google.cloud.aiplatform.v1.JobService",
         "/google.cloud.aiplatform.v1.PersistentResourceService",
@@ -97,13 +105,34 @@ def rpc_table(
     }
 
 
+def control_table(control: Control) -> dict[str, Rpc]:
+    """The emulator's own service, by full method name."""
+    handlers = {
+        "AddFault": control.add_fault,
+        "ListFaults": control.list_faults,
+        "ClearFaults": control.clear_faults,
+        "CountCalls": control.count_calls,
+        "ListDeadlines": control.list_deadlines,
+        "ResetCalls": control.reset_calls,
+    }
+    struct = struct_pb2.Struct
+    return {
+        f"{CONTROL}/{name}": Rpc(handler, struct, struct, gated=False) for name, handler in handlers.items()
+    }
+
+
+def short_name(method: str) -> str:
+    """``CreateCustomJob`` of ``/google.cloud.aiplatform.v1.JobService/CreateCustomJob``."""
+    return method.rpartition("/")[2]
+
+
 class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in the stubs alone
     """Finds the row of a call."""
 
-    def __init__(self, table: dict[str, Rpc]) -> None:
+    def __init__(self, table: dict[str, Rpc], gate: Gate) -> None:
         self._handlers = {
             # Requests arrive as bytes, so that one which cannot be read gets our answer and not the library's.
-            name: grpc.unary_unary_rpc_method_handler(_answering(name, rpc))
+            name: grpc.unary_unary_rpc_method_handler(_answering(name, rpc, gate))
             for name, rpc in table.items()
         }
 
@@ -111,15 +140,18 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in th
         return self._handlers.get(handler_call_details.method)
 
 
-def _answering(name: str, rpc: Rpc) -> Callable[[bytes, Any], Awaitable[bytes]]:
+def _answering(name: str, rpc: Rpc, gate: Gate) -> Callable[[bytes, Any], Awaitable[bytes]]:
     """Wrap a handler: bytes in, bytes out, every exception a status code."""
+    method = short_name(name)
 
     async def answer(data: bytes, context: Any) -> bytes:
+        async def work(call: Call) -> bytes:
+            return _serialize(await rpc.handler(_parse(rpc.request_type, data), call), rpc.reply_type)
+
         try:
-            request = _parse(rpc.request_type, data)
             metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
-            reply = await rpc.handler(request, Call(metadata, context.time_remaining()))
-            return _serialize(reply, rpc.reply_type)
+            call = Call(metadata, context.time_remaining())
+            return await (gate.through(method, call, work) if rpc.gated else work(call))
         except ApiError as error:
             await context.abort(error.code, error.text)
         except Exception:  # noqa: BLE001 - one bad call must not end the server, and the log has its traceback
@@ -144,16 +176,17 @@ def _serialize(reply: Any, kind: Any) -> bytes:
     return message.SerializeToString()
 
 
-async def start_server(table: dict[str, Rpc], port: int) -> tuple[grpc.aio.Server, int]:
+async def start_server(table: dict[str, Rpc], gate: Gate, port: int) -> tuple[grpc.aio.Server, int]:
     """
     Start serving on the loopback interface.
 
+    :param gate: what gated calls go through.
     :param port: 0 takes a free one.
     :return: the server and its port.
     :raises OSError: when the port is in use.
     """
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((_Router(table),))
+    server.add_generic_rpc_handlers((_Router(table, gate),))
     try:
         bound = server.add_insecure_port(f"{_HOST}:{port}")
     except RuntimeError as error:

@@ -11,17 +11,22 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import process_tree
+from .calls import CallRecord, SubmissionLimit
 from .executors.process import ProcessExecutor
+from .faults import FaultPlan
+from .gate import Gate
 from .job_run import World
 from .logs import LogBook, utc_now
 from .machine_pools import MachinePools
 from .runs import JobRuns
-from .server import rpc_table, start_server
+from .server import control_table, rpc_table, short_name, start_server
+from .services.control import Control
 from .services.jobs import CustomJobs
 from .services.logging import Logging
 from .services.operations import Operations
@@ -132,7 +137,10 @@ async def _services(options: Options, executor: ProcessExecutor, storage: Storag
     operations = Operations(store.operations, utc_now)
     resources = PersistentResources(world, runs, operations)
     table = rpc_table(CustomJobs(world, runs, operations), resources, operations, Logging(logs, store))
-    server, port = await start_server(table, options.port)
+    methods = {short_name(name) for name in table}
+    faults, calls = FaultPlan(methods), CallRecord(methods)
+    gate = Gate(faults, calls, SubmissionLimit(settings.submissions_per_minute, time.monotonic))
+    server, port = await start_server(table | control_table(Control(faults, calls)), gate, options.port)
     try:
         yield port
     finally:

@@ -66,6 +66,9 @@ class EmulatorSettings:
         "refuse",
     )
     error_delay_seconds: float = _setting(0.0, "error of a failed job is filled this long after its state")
+    submissions_per_minute: int = _setting(
+        0, "jobs created and deleted in a sliding minute; more are refused as too many, 0 = no limit"
+    )
     full_create_response: bool = _setting(
         False, "create operations of persistent resources answer the whole resource, not just its name"
     )

@@ -178,6 +178,24 @@ def test_logs_follows_a_job_to_its_end(cloud: Cloud) -> None:
     assert len(lines) == len(set(lines))
 
 
+def test_faults_are_ordered_listed_and_cleared(cloud: Cloud) -> None:
+    """The list names each fault with what it has done; afterwards there are none."""
+    host = f"--host={cloud.emulator.address}"
+    for arguments in (
+        ("add", "GetCustomJob", "internal", "--times=3", "--skip=1", "--text=broken [on] purpose", host),
+        ("add", "CreateCustomJob", "slow_reply", "--seconds=0.5", host),
+    ):
+        assert ask("fault", *arguments).returncode == 0
+    lines = ask("fault", "list", host).stdout.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
+    assert rows == [
+        ["GetCustomJob", "internal", "1", "3", "0", "0", "broken [on] purpose"],
+        ["CreateCustomJob", "slow_reply", "0", "1", "0", "0.5", ""],
+    ]
+    assert ask("fault", "clear", host).returncode == 0
+    assert ask("fault", "list", host).stdout == "No faults.\n"
+
+
 def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
     """No emulator, a port in use, a missing folder, a malformed mapping, an unknown job: told without traceback."""
     nobody, taken = f"127.0.0.1:{free_port()}", cloud.emulator.address.split(":")[1]
@@ -187,6 +205,15 @@ def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
         (("jobs", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (("logs", "1", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (("logs", "1", f"--host={cloud.emulator.address}"), "job 1 is not known"),
+        (("fault", "list", f"--host={nobody}"), f"no emulator answers at {nobody}"),
+        (
+            ("fault", "add", "GetJob", "quota", f"--host={cloud.emulator.address}"),
+            "method 'GetJob' is not one of",
+        ),
+        (
+            ("fault", "add", "GetCustomJob", "bad", f"--host={cloud.emulator.address}"),
+            "kind 'bad' is not one of",
+        ),
         ((*start, f"--port={taken}", "--storage-port=0"), f"port {taken} is in use"),
         ((*start, "--port=0", f"--storage-port={storage}"), f"port {storage} is in use"),
         ((*start, "--image=uri=/no/such/folder"), "folder /no/such/folder of image uri does not exist"),

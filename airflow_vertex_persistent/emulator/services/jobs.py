@@ -19,6 +19,7 @@ from google.protobuf.empty_pb2 import Empty
 from airflow_vertex_persistent.emulator import filters, messages
 from airflow_vertex_persistent.emulator.cluster import NoSuchPoolError, TooManyReplicasError
 from airflow_vertex_persistent.emulator.errors import ApiError, invalid, not_found, refused
+from airflow_vertex_persistent.emulator.job_run import JobPlan
 from airflow_vertex_persistent.emulator.lifecycle import ENDED, ResourceState, job_created
 from airflow_vertex_persistent.emulator.machines import shape_of
 from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, Key, Location, parse_name, parse_parent
@@ -64,7 +65,7 @@ class CustomJobs:
         self._operations = operations
         self._last_id = 0
 
-    async def create(self, request: CreateCustomJobRequest, _: Call) -> CustomJob:
+    async def create(self, request: CreateCustomJobRequest, call: Call) -> CustomJob:
         """Create a job and start it."""
         location = parse_parent(request.parent)
         check_job(request.custom_job)
@@ -72,7 +73,8 @@ class CustomJobs:
         key = Key(location, self._next_id())
         job = job_created(request.custom_job, key.name(CUSTOM_JOBS), self._world.clock())
         self._jobs.put(key, job)
-        self._runs.start(key, resource, needs)
+        plan = JobPlan(resource, needs, call.stockout, call.error_delay)
+        self._runs.start(key, plan)
         return job
 
     def _next_id(self) -> str:

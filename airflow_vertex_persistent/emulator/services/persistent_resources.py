@@ -70,7 +70,7 @@ class PersistentResources:
         self._blocked: set[Key] = set()  # gone, but the id is not free yet
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def create(self, request: CreatePersistentResourceRequest, _: Call) -> Operation:
+    async def create(self, request: CreatePersistentResourceRequest, call: Call) -> Operation:
         """Create a resource; it is PROVISIONING for a while."""
         key = Key(parse_parent(request.parent), request.persistent_resource_id)
         check_resource(request.persistent_resource, key.id)
@@ -81,7 +81,8 @@ class PersistentResources:
         self._resources.put(key, resource)
         self._cluster.add(key, machine_pools(resource))
         operation = self._begin(key, CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED)
-        self._later(self._provision(key, operation))
+        cause = call.stockout or self._settings.resource_errors.get(key.id, "")
+        self._later(self._provision(key, operation, cause))
         return operation
 
     def _begin(self, key: Key, metadata: Any, progress: str) -> Operation:
@@ -90,11 +91,11 @@ class PersistentResources:
             key.location, metadata, under=f"{PERSISTENT_RESOURCES}/{key.id}", progress=progress
         )
 
-    async def _provision(self, key: Key, operation: Operation) -> None:
+    async def _provision(self, key: Key, operation: Operation, cause: str = "") -> None:
         await asyncio.sleep(self._settings.resource_provisioning_seconds)
         metadata = CreatePersistentResourceOperationMetadata
-        if cause := self._settings.resource_errors.get(key.id):
-            text = cause.format(region=key.location.region)
+        if cause:
+            text = cause.replace("{region}", str(key.location.region))
             self._move(key, ResourceState.ERROR, Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text))
             # The operation's own text is generic: the cause is in the resource's error.
             failure = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)

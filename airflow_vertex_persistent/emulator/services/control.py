@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulator's own service: order faults, read what came of them, count calls. Structs in and out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from airflow_vertex_persistent.emulator.errors import invalid
+
+if TYPE_CHECKING:
+    from airflow_vertex_persistent.emulator.calls import CallRecord
+    from airflow_vertex_persistent.emulator.faults import FaultPlan
+
+    from . import Call
+
+
+class Control:
+    """
+    What a test asks of the emulator itself.
+
+    :param faults: the faults that are ordered.
+    :param calls: the calls that came in.
+    """
+
+    def __init__(self, faults: FaultPlan, calls: CallRecord) -> None:
+        self._faults = faults
+        self._calls = calls
+
+    async def add_fault(self, request: Struct, _: Call) -> Struct:
+        """Order one fault, with the fields of ``FaultPlan.add``."""
+        fields: dict[str, Any] = MessageToDict(request)
+        # A Struct knows floats alone.
+        try:
+            for name in {"times", "skip"} & set(fields):
+                fields[name] = _whole(name, fields[name])
+            self._faults.add(**fields)
+        except (ValueError, TypeError) as error:
+            raise invalid(str(error)) from error
+        return Struct()
+
+    async def list_faults(self, _request: Struct, _: Call) -> Struct:
+        """List all ordered faults, with how many calls each has hit."""
+        return _struct({"faults": [asdict(fault) for fault in self._faults.faults]})
+
+    async def clear_faults(self, _request: Struct, _: Call) -> Struct:
+        """Forget all faults."""
+        self._faults.clear()
+        return Struct()
+
+    async def count_calls(self, _request: Struct, _: Call) -> Struct:
+        """Count calls by method."""
+        return _struct({"counts": self._calls.counts()})
+
+    async def list_deadlines(self, request: Struct, _: Call) -> Struct:
+        """List the seconds that calls of one method had left."""
+        try:
+            seconds = self._calls.deadlines(str(MessageToDict(request).get("method", "")))
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        return _struct({"seconds": seconds})
+
+    async def reset_calls(self, _request: Struct, _: Call) -> Struct:
+        """Forget the calls of before."""
+        self._calls.reset()
+        return Struct()
+
+
+def _whole(name: str, value: float) -> int:
+    if int(value) != value:
+        raise ValueError(f"{name}={value!r} is no whole number")
+    return int(value)
+
+
+def _struct(content: dict[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(content)
+    return struct
