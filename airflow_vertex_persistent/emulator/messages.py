@@ -31,6 +31,7 @@ UPDATE_RAY_ONLY = "Currently we only support the update function on Ray cluster"
 
 CREATE_STARTED = "Create PersistentResource request received. Checking project configuration and quota..."
 CREATE_DONE = "Your persistent resource is ready."
+UPDATE_STARTED = "Updating the persistent resource."
 UPDATE_DONE = "Your persistent resource is updated."
 REBOOT_STARTED = "Waiting for persistent resource shut down."
 

@@ -176,9 +176,9 @@ def _serialize(reply: Any, kind: Any) -> bytes:
     return message.SerializeToString()
 
 
-async def start_server(table: dict[str, Rpc], gate: Gate, port: int) -> tuple[grpc.aio.Server, int]:
+def bind_server(table: dict[str, Rpc], gate: Gate, port: int) -> tuple[grpc.aio.Server, int]:
     """
-    Start serving on the loopback interface.
+    Make a server that has its port of the loopback interface, and is yet to be started.
 
     :param gate: what gated calls go through.
     :param port: 0 takes a free one.
@@ -191,5 +191,4 @@ async def start_server(table: dict[str, Rpc], gate: Gate, port: int) -> tuple[gr
         bound = server.add_insecure_port(f"{_HOST}:{port}")
     except RuntimeError as error:
         raise OSError(f"port {port} is in use") from error
-    await server.start()
     return server, bound

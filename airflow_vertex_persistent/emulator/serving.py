@@ -5,27 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import process_tree
 from .calls import CallRecord, SubmissionLimit
 from .executors.process import ProcessExecutor
 from .faults import FaultPlan
 from .gate import Gate
 from .job_run import World
+from .journal import Journal
 from .logs import LogBook, utc_now
 from .machine_pools import MachinePools
+from .ownership import owned
 from .runs import JobRuns
-from .server import control_table, rpc_table, short_name, start_server
+from .server import bind_server, control_table, rpc_table, short_name
 from .services.control import Control
 from .services.jobs import CustomJobs
 from .services.logging import Logging
@@ -40,8 +37,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    import grpc
+
+    from .server import Rpc
+
 _log = logging.getLogger(__package__)
-_WATCHDOG_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,8 @@ async def serving(options: Options) -> AsyncIterator[Addresses]:
     home.mkdir(exist_ok=True)
     marker = uuid.uuid4().hex
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(options.data_dir))
+        stack.enter_context(owned(options.data_dir, marker))
         stack.enter_context(_own_log(options.data_dir / "emulator.log"))
-        stack.enter_context(_watchdog(marker))
         storage = Storage(options.data_dir, _free_port(options.storage_port), marker)
         stack.callback(storage.stop)
         await asyncio.to_thread(storage.wait_until_ready)
@@ -117,52 +116,52 @@ async def serving(options: Options) -> AsyncIterator[Addresses]:
 @contextlib.asynccontextmanager
 async def _services(options: Options, executor: ProcessExecutor, storage: Storage) -> AsyncIterator[int]:
     """Serve the RPCs; in the end, refuse new calls first and then stop what runs."""
-    settings, store = options.settings, Store()
-    pools = MachinePools(settings)
+    with contextlib.closing(Journal(options.data_dir / "emulator.db")) as journal:
+        world = _world(options, executor, storage, Store(journal))
+        runs = JobRuns(world)
+        operations = Operations(world.store.operations, utc_now)
+        resources = PersistentResources(world, runs, operations)
+        jobs = CustomJobs(world, runs, operations)
+        server, port = _server(
+            options, rpc_table(jobs, resources, operations, Logging(world.logs, world.store))
+        )
+        try:
+            # Only with the port in our hands: what cannot serve must not touch what it finds.
+            resources.resume()
+            jobs.resume()
+            await server.start()
+            yield port
+        finally:
+            await server.stop(grace=None)
+            await runs.close()
+            await resources.close()
+            world.pools.close()
+
+
+def _server(options: Options, table: dict[str, Rpc]) -> tuple[grpc.aio.Server, int]:
+    """Make the server of the emulated services and of the control, with its port."""
+    methods = {short_name(name) for name in table}
+    faults, calls = FaultPlan(methods), CallRecord(methods)
+    gate = Gate(faults, calls, SubmissionLimit(options.settings.submissions_per_minute, time.monotonic))
+    return bind_server(table | control_table(Control(faults, calls)), gate, options.port)
+
+
+def _world(options: Options, executor: ProcessExecutor, storage: Storage, store: Store) -> World:
+    pools = MachinePools(options.settings)
     logs = LogBook(options.data_dir / "logs", utc_now)
 
     async def adopt_files(since: datetime) -> None:
         await asyncio.to_thread(storage.adopt_files, since)
 
-    world = World(
+    return World(
         store=store,
         pools=pools,
         executor=executor,
         logs=logs,
-        settings=settings,
+        settings=options.settings,
         clock=utc_now,
         adopt_files=adopt_files,
     )
-    runs = JobRuns(world)
-    operations = Operations(store.operations, utc_now)
-    resources = PersistentResources(world, runs, operations)
-    table = rpc_table(CustomJobs(world, runs, operations), resources, operations, Logging(logs, store))
-    methods = {short_name(name) for name in table}
-    faults, calls = FaultPlan(methods), CallRecord(methods)
-    gate = Gate(faults, calls, SubmissionLimit(settings.submissions_per_minute, time.monotonic))
-    server, port = await start_server(table | control_table(Control(faults, calls)), gate, options.port)
-    try:
-        yield port
-    finally:
-        await server.stop(grace=None)
-        await runs.close()
-        await resources.close()
-        pools.close()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """
-    Keep a second emulator out of a data folder: the two would overwrite each other's objects.
-
-    :raises OSError: when another emulator uses it.
-    """
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OSError(f"data folder {folder} is used by another emulator") from error
-        yield
 
 
 @contextlib.contextmanager
@@ -176,27 +175,6 @@ def _own_log(path: Path) -> Iterator[None]:
     finally:
         _log.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def _watchdog(marker: str) -> Iterator[None]:
-    """Have a second process that ends everything of ours should this one be killed."""
-    process = subprocess.Popen(  # noqa: S603 - our own file
-        [sys.executable, "-I", process_tree.__file__, marker],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": os.environ.get("PATH", "")},
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        try:
-            process.communicate(process_tree.FAREWELL, timeout=_WATCHDOG_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _free_port(port: int) -> int:

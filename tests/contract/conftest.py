@@ -55,13 +55,20 @@ class Cloud:
     BUCKET = BUCKET
     PARENT = PARENT
 
-    def __init__(self, emulator: VertexEmulator, channel: grpc.Channel) -> None:
-        self.emulator = emulator
+    def __init__(self, channel: grpc.Channel, data_dir: Path, emulator: VertexEmulator | None = None) -> None:
+        self._emulator = emulator
+        self._data_dir = data_dir
         self.channel = channel
         self.jobs = JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
         self.resources = PersistentResourceServiceClient(
             transport=PersistentResourceServiceGrpcTransport(channel=channel)
         )
+
+    @property
+    def emulator(self) -> VertexEmulator:
+        """The emulator, when it runs in this process."""
+        assert self._emulator
+        return self._emulator
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], what: str = "the condition") -> Any:
@@ -131,7 +138,7 @@ class Cloud:
 
     def log(self, job: CustomJob, task: str = "workerpool0-0") -> list[str]:
         """The lines that a replica printed, without their times."""
-        path = self.emulator.data_dir / "logs" / job.name.rpartition("/")[2] / f"{task}.log"
+        path = self._data_dir / "logs" / job.name.rpartition("/")[2] / f"{task}.log"
         if not path.exists():
             return []
         return [line.partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines()]
@@ -170,7 +177,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def _cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
     with grpc.insecure_channel(emulator.address) as channel:
-        yield Cloud(emulator, channel)
+        yield Cloud(channel, emulator.data_dir, emulator)
 
 
 @pytest.fixture(scope="module")

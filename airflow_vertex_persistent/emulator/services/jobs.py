@@ -15,12 +15,20 @@ from google.cloud.aiplatform_v1.types import (
     ListCustomJobsResponse,
 )
 from google.protobuf.empty_pb2 import Empty
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import filters, messages
 from airflow_vertex_persistent.emulator.cluster import NoSuchPoolError, TooManyReplicasError
 from airflow_vertex_persistent.emulator.errors import ApiError, invalid, not_found, refused
 from airflow_vertex_persistent.emulator.job_run import JobPlan
-from airflow_vertex_persistent.emulator.lifecycle import ENDED, ResourceState, job_created
+from airflow_vertex_persistent.emulator.lifecycle import (
+    ENDED,
+    ResourceState,
+    job_created,
+    job_explained,
+    job_moved,
+)
 from airflow_vertex_persistent.emulator.machines import shape_of
 from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, Key, Location, parse_name, parse_parent
 from airflow_vertex_persistent.emulator.paging import page
@@ -63,7 +71,7 @@ class CustomJobs:
         self._jobs = world.store.jobs
         self._runs = runs
         self._operations = operations
-        self._last_id = 0
+        self._last_id = max((int(key.id) for key, _ in self._jobs.newest_first()), default=0)
 
     async def create(self, request: CreateCustomJobRequest, call: Call) -> CustomJob:
         """Create a job and start it."""
@@ -84,7 +92,7 @@ class CustomJobs:
 
     def _place(self, location: Location, job: CustomJob) -> tuple[Key | None, dict[str, int]]:
         """Find the pools of a persistent resource that a job is for."""
-        spec, field = job.job_spec, "custom_job.job_spec"
+        spec = job.job_spec
         if not spec.persistent_resource_id:
             return None, {}
         key = Key(location, spec.persistent_resource_id)
@@ -94,13 +102,20 @@ class CustomJobs:
         if resource.state not in _USABLE:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING.')
         _check_agreement(job, resource)
+        needs = self._needs(key, spec)
+        if self._world.settings.busy_policy == "reject" and not self._world.pools.cluster.fits(key, needs):
+            raise ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, messages.resource_busy(key.id))
+        return key, needs
+
+    def _needs(self, key: Key, spec: CustomJobSpec) -> dict[str, int]:
+        """Count the machines of each pool of a persistent resource that a job takes."""
+        field = "custom_job.job_spec"
         wanted = [
             (shape_of(pool.machine_spec, pool.disk_spec), pool.replica_count) if pool.replica_count else None
             for pool in spec.worker_pool_specs
         ]
-        cluster = self._world.pools.cluster
         try:
-            needs = cluster.place(key, wanted)
+            return self._world.pools.cluster.place(key, wanted)
         except NoSuchPoolError as error:
             raise invalid(
                 f"{field}.worker_pool_specs[{error.index}]: machine_spec and disk_spec match no resource pool "
@@ -111,9 +126,36 @@ class CustomJobs:
                 f"{field}.worker_pool_specs: {error.wanted} replicas are more than resource pool "
                 f'"{error.pool_id}" of PersistentResource "{key.id}" can have ({error.maximum}).'
             ) from error
-        if self._world.settings.busy_policy == "reject" and not cluster.fits(key, needs):
-            raise ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, messages.resource_busy(key.id))
-        return key, needs
+
+    def resume(self) -> None:
+        """Take up the jobs of the emulator before us: waiting ones go on, those that it was killed with are lost."""
+        for key, job in reversed(self._jobs.newest_first()):
+            if job.state == JobState.JOB_STATE_PENDING:
+                self._wait_on(key, job)
+            elif job.state == JobState.JOB_STATE_RUNNING:
+                self._lose(key, JobState.JOB_STATE_FAILED, code_pb2.INTERNAL, messages.INTERNAL_ERROR)
+            elif job.state == JobState.JOB_STATE_CANCELLING:
+                self._lose(key, JobState.JOB_STATE_CANCELLED, code_pb2.CANCELLED, messages.CANCELED_BY_USER)
+            elif job.state == JobState.JOB_STATE_FAILED and "error" not in job:  # it was to come later
+                error = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
+                self._jobs.put(key, job_explained(job, error, self._world.clock()))
+
+    def _wait_on(self, key: Key, job: CustomJob) -> None:
+        resource = job.job_spec.persistent_resource_id
+        where = Key(key.location, resource) if resource else None
+        try:
+            needs = self._needs(where, job.job_spec) if where else {}
+        except ApiError as error:  # the resource was made smaller meanwhile
+            self._lose(key, JobState.JOB_STATE_FAILED, code_pb2.INVALID_ARGUMENT, error.text)
+            return
+        self._runs.start(key, JobPlan(where, needs))
+
+    def _lose(self, key: Key, state: int, code: int, text: str) -> None:
+        """End a job that no run takes care of."""
+        if (job := self._jobs.get(key)) is not None:
+            error = Status(code=code, message=text)
+            self._jobs.put(key, job_moved(job, state, self._world.clock(), error))
+            self._world.logs.say(key.id, messages.LAST_WORDS[JobState(state)])
 
     def _find(self, name: str) -> tuple[Key, CustomJob]:
         key = parse_name(name, CUSTOM_JOBS)

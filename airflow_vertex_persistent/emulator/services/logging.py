@@ -14,13 +14,14 @@ from google.protobuf.struct_pb2 import Struct
 
 from airflow_vertex_persistent.emulator import filters
 from airflow_vertex_persistent.emulator.errors import invalid
-from airflow_vertex_persistent.emulator.names import Location, parse_project
+from airflow_vertex_persistent.emulator.names import parse_project
 from airflow_vertex_persistent.emulator.paging import page
 
 if TYPE_CHECKING:
     from google.cloud.logging_v2.types import ListLogEntriesRequest
 
     from airflow_vertex_persistent.emulator.logs import Line, LogBook
+    from airflow_vertex_persistent.emulator.names import Location
     from airflow_vertex_persistent.emulator.store import Store
 
     from . import Call
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _RESOURCE_TYPE = "ml_job"
 _DESCENDING = {"": False, "timestamp": False, "timestamp asc": False, "timestamp desc": True}
 _SEVERITIES: dict[str, int] = dict(LogSeverity.items())
-_ALL = Location(None, None)
 _COMPLEX = re.compile(r"\b(OR|NOT)\b")
 
 
@@ -59,7 +59,7 @@ class Logging:
         ids = set(self._logs.job_ids())
         if fields.job_ids and not _COMPLEX.search(request.filter):
             ids &= fields.job_ids  # spares reading the logs of all the other jobs
-        places = {key.id: key.location for key, _ in self._store.jobs.newest_first(_ALL)}
+        places = {key.id: key.location for key, _ in self._store.jobs.newest_first()}
         ids = {job for job in ids if projects is None or job not in places or places[job].project in projects}
         lines = await asyncio.to_thread(
             lambda: sorted(line for job in ids for line in self._logs.lines(job) if test(line))

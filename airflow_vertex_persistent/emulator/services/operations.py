@@ -54,6 +54,10 @@ class Operations:
         self._clock = clock
         self._count = 0
         self._done: dict[Key, asyncio.Event] = {}
+        for key, operation in table.newest_first():
+            self._done[key] = asyncio.Event()
+            if operation.done:
+                self._done[key].set()
 
     def start(
         self, location: Location, metadata: type[proto.Message], *, under: str = "", progress: str = ""
@@ -79,6 +83,12 @@ class Operations:
         self._table.put(key, operation)
         self._done[key] = asyncio.Event()
         return operation
+
+    def unfinished(self, location: Location, under: str) -> Operation | None:
+        """Find the operation that works on a resource, named as in :meth:`start`."""
+        prefix = f"{location.path}/{under}/operations/"
+        rows = self._table.newest_first(location)
+        return next((one for _, one in rows if not one.done and one.name.startswith(prefix)), None)
 
     def finish(
         self,

@@ -27,7 +27,7 @@ from airflow_vertex_persistent.emulator.names import PERSISTENT_RESOURCES, Key, 
 from airflow_vertex_persistent.emulator.paging import page
 
 from .checks import check_resource
-from .resource_pools import check_update, completed, machine_pools, with_counts
+from .resource_pools import check_update, completed, machine_pools, with_counts, with_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -81,9 +81,31 @@ class PersistentResources:
         self._resources.put(key, resource)
         self._cluster.add(key, machine_pools(resource))
         operation = self._begin(key, CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED)
-        cause = call.stockout or self._settings.resource_errors.get(key.id, "")
-        self._later(self._provision(key, operation, cause))
+        self._later(self._provision(key, operation, call.stockout))
         return operation
+
+    def resume(self) -> None:
+        """Take up the resources of the emulator before us, and bring what was under way to its end."""
+        for key, resource in reversed(self._resources.newest_first()):
+            pools = machine_pools(resource)
+            self._cluster.add(key, pools)
+            if resource.state == ResourceState.PROVISIONING:
+                metadata, progress = CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED
+                self._later(self._provision(key, self._going_on(key, metadata, progress)))
+            elif resource.state == ResourceState.UPDATING:
+                metadata, progress = UpdatePersistentResourceOperationMetadata, messages.UPDATE_STARTED
+                counts = {pool.id: pool.size for pool in pools if pool.minimum == pool.maximum}
+                self._later(self._resize(key, self._going_on(key, metadata, progress), counts))
+            elif resource.state == ResourceState.REBOOTING:
+                metadata, progress = RebootPersistentResourceOperationMetadata, messages.REBOOT_STARTED
+                self._later(self._restart(key, self._going_on(key, metadata, progress)))
+            elif resource.state == ResourceState.STOPPING:
+                self._later(self._tear_down(key))
+
+    def _going_on(self, key: Key, metadata: Any, progress: str) -> Operation:
+        """Find the operation on a resource; a kill may have come just before it began."""
+        under = f"{PERSISTENT_RESOURCES}/{key.id}"
+        return self._operations.unfinished(key.location, under) or self._begin(key, metadata, progress)
 
     def _begin(self, key: Key, metadata: Any, progress: str) -> Operation:
         """Start an operation that is named under its resource."""
@@ -91,10 +113,10 @@ class PersistentResources:
             key.location, metadata, under=f"{PERSISTENT_RESOURCES}/{key.id}", progress=progress
         )
 
-    async def _provision(self, key: Key, operation: Operation, cause: str = "") -> None:
+    async def _provision(self, key: Key, operation: Operation, stockout: str = "") -> None:
         await asyncio.sleep(self._settings.resource_provisioning_seconds)
         metadata = CreatePersistentResourceOperationMetadata
-        if cause:
+        if cause := stockout or self._settings.resource_errors.get(key.id):
             text = cause.replace("{region}", str(key.location.region))
             self._move(key, ResourceState.ERROR, Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text))
             # The operation's own text is generic: the cause is in the resource's error.
@@ -140,10 +162,9 @@ class PersistentResources:
         )
         if resource.state != ResourceState.RUNNING:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING.')
-        self._move(key, ResourceState.UPDATING)
-        operation = self._begin(
-            key, UpdatePersistentResourceOperationMetadata, "Updating the persistent resource."
-        )
+        # The new counts are kept at once, for the next start; until they come true, those of the cluster are shown.
+        self._resources.put(key, with_wanted(self._move(key, ResourceState.UPDATING), counts))
+        operation = self._begin(key, UpdatePersistentResourceOperationMetadata, messages.UPDATE_STARTED)
         self._later(self._resize(key, operation, counts))
         return operation
 

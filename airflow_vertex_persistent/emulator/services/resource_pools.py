@@ -69,6 +69,18 @@ def with_counts(resource: PersistentResource, pools: Mapping[str, Pool]) -> Pers
     return shown
 
 
+def with_wanted(resource: PersistentResource, counts: Mapping[str, int]) -> PersistentResource:
+    """
+    Copy a resource, with the replica counts that it is to have.
+
+    :param counts: by pool id.
+    """
+    wanted = PersistentResource(resource)
+    for pool in wanted.resource_pools:
+        pool.replica_count = counts.get(pool.id, pool.replica_count)
+    return wanted
+
+
 def check_update(
     resource: PersistentResource, wanted: PersistentResource, mask: FieldMask, *, plain_allowed: bool
 ) -> dict[str, int]:
