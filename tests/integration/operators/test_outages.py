@@ -6,11 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_vertex_persistent.exceptions import ServiceUnreachableError, VertexTrainingError
+from airflow_vertex_persistent.exceptions import (
+    JobInterruptedError,
+    ServiceUnreachableError,
+    VertexTrainingError,
+)
+from airflow_vertex_persistent.retry import TrainingRetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,34 +32,59 @@ if TYPE_CHECKING:
     Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
 
+class EmulatorProcess:
+    """
+    An emulator as a process of its own, which can be killed and come back.
+
+    :param options: Of ``vertex-emulator start``.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._command = [sys.executable, "-m", "airflow_vertex_persistent.emulator.cli", "start", *options]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, port: int = 0, storage_port: int = 0) -> dict[str, str]:
+        """Start it and return the variables that lead to it."""
+        ports = [f"--port={port}", f"--storage-port={storage_port}"]
+        self._process = subprocess.Popen([*self._command, *ports], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        return dict(re.findall(r"(\w+_EMULATOR_HOST)=([^\s;]+)", self._process.stdout.readline()))
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self._process is not None and self._process.stdout is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()
+
+
 @pytest.fixture
-def emulator_process(
-    image_folder: Path,
-    cloud_at: Callable[[str, Path], Cloud],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Cloud, subprocess.Popen[str]]]:
-    """An emulator as a process of its own, with the persistent resource ``nightly``."""
-    command = [sys.executable, "-m", "airflow_vertex_persistent.emulator.cli", "start"]
-    command += ["--port=0", "--storage-port=0", f"--data-dir={tmp_path / 'cloud'}"]
-    command += [f"--image=europe-west4-docker.pkg.dev/acme/training/small:1={image_folder}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def emulator(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EmulatorProcess]:
+    """A running emulator process that Airflow is pointed to."""
+    image = f"europe-west4-docker.pkg.dev/acme/training/small:1={image_folder}"
+    process = EmulatorProcess(f"--data-dir={tmp_path / 'cloud'}", f"--image={image}")
     try:
-        assert process.stdout is not None
-        for name, value in re.findall(r"(\w+_EMULATOR_HOST)=([^\s;]+)", process.stdout.readline()):
+        for name, value in process.start().items():
             monkeypatch.setenv(name, value)
-        cloud = cloud_at(os.environ["VERTEX_AI_EMULATOR_HOST"], tmp_path / "cloud")
-        cloud.create_resource()
-        yield cloud, process
+        yield process
     finally:
         process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+
+
+@pytest.fixture
+def its_cloud(emulator: EmulatorProcess, cloud_at: Callable[[str, Path], Cloud], tmp_path: Path) -> Cloud:
+    """The way to that emulator, with the persistent resource ``nightly``."""
+    assert emulator is not None
+    cloud = cloud_at(os.environ["VERTEX_AI_EMULATOR_HOST"], tmp_path / "cloud")
+    cloud.create_resource()
+    return cloud
 
 
 def test_an_emulator_that_is_killed(
-    emulator_process: tuple[Cloud, subprocess.Popen[str]],
+    emulator: EmulatorProcess,
+    its_cloud: Cloud,
     train: Make,
     run_dag: Callable[[], Run],
     meanwhile: Meanwhile,
@@ -61,11 +92,10 @@ def test_an_emulator_that_is_killed(
     deferrable: bool,
 ) -> None:
     """A service that goes away for good ends the task after max_outage, with a clear error and no hang."""
-    cloud, process = emulator_process
 
     def kill() -> None:
-        cloud.running_job()
-        process.kill()
+        its_cloud.running_job()
+        emulator.kill()
 
     train("sleep", "30", max_outage=1.5, deferrable=deferrable)
     with meanwhile(kill):
@@ -73,6 +103,42 @@ def test_an_emulator_that_is_killed(
     assert type(error) is ServiceUnreachableError
     for part in ("Vertex AI gave no answer about projects/", "/customJobs/", "for max_outage", "Next step:"):
         assert part in str(error)
+
+
+def test_a_service_that_loses_a_job(
+    emulator: EmulatorProcess,
+    its_cloud: Cloud,
+    train: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
+) -> None:
+    """A job that the service could not go on with is replaced at a retry, and never runs beside another."""
+
+    def crash() -> None:
+        its_cloud.running_job()
+        ports = [
+            int(os.environ[f"{name}_EMULATOR_HOST"].rpartition(":")[2]) for name in ("VERTEX_AI", "STORAGE")
+        ]
+        emulator.kill()
+        emulator.start(*ports)
+
+    train(
+        "sleep",
+        "{{ 60 if ti.try_number == 1 else 0.1 }}",
+        retries=1,
+        retry_policy=TrainingRetryPolicy(service_delay=timedelta(0)),
+        deferrable=deferrable,
+    )
+    with meanwhile(crash):
+        run = run_dag()
+    (error,) = run.errors["train"]
+    assert type(error) is JobInterruptedError
+    lost, done = sorted(its_cloud.all_jobs(), key=lambda job: job.name)
+    assert lost.name in str(error)
+    assert run.result()["job"] == done.name
+    assert (lost.state.name, done.state.name) == ("JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED")
 
 
 def test_an_outage_is_waited_out(
