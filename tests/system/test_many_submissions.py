@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hundred tasks that all want a job at once, of a service that takes sixty a minute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from demo_cloud import Cloud
+from local_airflow import LocalAirflow
+from local_emulator import PROJECT, start_emulator
+from processes import Processes
+
+from airflow_vertex_persistent.emulator import EmulatorControl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+TASKS = 200
+# Fewer than these tasks would submit a minute if nobody stopped them, and fewer than the service takes.
+SUBMISSIONS_PER_MINUTE = 30
+DEADLINE = 3000.0
+_DAG = f"""\
+from airflow.sdk import DAG
+
+from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+
+with DAG("many", schedule=None, is_paused_upon_creation=False, max_active_tasks={TASKS}):
+    PersistentResourceCustomJobOperator.partial(
+        task_id="train",
+        region="europe-west4",
+        persistent_resource_id="nightly",
+        container_uri="europe-west4-docker.pkg.dev/acme/training/any:1",
+        machine_type="n1-standard-4",
+        poll_interval=10,
+        deferrable=True,
+    ).expand(args=[[str(number)] for number in range({TASKS})])
+"""
+_CONFIGURATION = {"AIRFLOW__CORE__PARALLELISM": "16", "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64"}
+
+
+def test_all_are_submitted(tmp_path: Path) -> None:
+    """Tasks that are told to come later come later: each gets its one job in the end, and none fails."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "many.py").write_text(_DAG, encoding="utf-8")
+    settings: dict[str, Any] = {"submissions-per-minute": SUBMISSIONS_PER_MINUTE, "executor": "simulate"}
+    with Processes(tmp_path / "processes") as processes:
+        environment = start_emulator(processes, tmp_path / "cloud", images={}, buckets=[], settings=settings)
+        address = environment["VERTEX_AI_EMULATOR_HOST"]
+        cloud = Cloud(address, PROJECT, tmp_path / "cloud")
+        pool: Any = {
+            "machine_spec": {"machine_type": "n1-standard-4"},
+            "replica_count": TASKS,
+            "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+        }
+        resource: Any = {"resource_pools": [pool]}
+        parent = f"projects/{PROJECT}/locations/europe-west4"
+        cloud._resources.create_persistent_resource(
+            parent=parent, persistent_resource=resource, persistent_resource_id="nightly"
+        )
+        with LocalAirflow(
+            tmp_path / "airflow", tmp_path / "dags", environment=environment | _CONFIGURATION, port=0
+        ) as airflow:
+            airflow.processes.wait_for(lambda: "many" in airflow.api.dags(), "the DAG is read", 60)
+            run_id = airflow.api.trigger("many", {})
+            airflow.processes.wait_for(
+                lambda: airflow.api.dag_run("many", run_id)["state"] in {"success", "failed"},
+                "the run has ended",
+                DEADLINE,
+            )
+            assert airflow.api.dag_run("many", run_id)["state"] == "success"
+        jobs = list(cloud._jobs.list_custom_jobs({"parent": parent, "page_size": 100}))
+        with EmulatorControl(address) as control:
+            creates = control.call_counts()["CreateCustomJob"]
+        cloud.close()
+    assert Counter(job.labels["airflow_map_index"] for job in jobs) == {str(n): 1 for n in range(TASKS)}
+    assert {job.state.name for job in jobs} == {"JOB_STATE_SUCCEEDED"}
+    assert creates > TASKS  # or nobody was told to come later
