@@ -37,8 +37,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 package: setup ## Build the sdist and the wheel, and try the wheel in a fresh environment
 	scripts/check_package.sh
 
-bench: setup ## Measure what importing costs, beside the Google provider
+bench: setup ## Measure what importing costs, beside the Google provider, and the emulator with many jobs
 	$(BIN)/python benchmarks/import_cost.py
+	$(BIN)/python benchmarks/emulator.py
 
 soak: setup ## Run what takes longer: other Pythons, lowest versions, a browser (STEPS="..." chooses)
 	scripts/soak.sh $(STEPS)

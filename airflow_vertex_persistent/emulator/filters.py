@@ -98,7 +98,7 @@ class _Reader:
         while self.token == ("word", "OR"):
             self._place += 1
             parts.append(self._conjunction(depth))
-        return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
+        return _any_of(parts)
 
     def _conjunction(self, depth: int) -> Test:
         parts = [self._negation(depth)]
@@ -108,7 +108,7 @@ class _Reader:
             elif not self._adjacent or self.token in {("word", "OR"), ("paren", ")")}:
                 break
             parts.append(self._negation(depth))
-        return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
+        return parts[0] if len(parts) == 1 else _AllOf(parts)
 
     def _negation(self, depth: int) -> Test:
         if depth > _DEPTH:
@@ -145,6 +145,60 @@ class _Reader:
         return token[1]
 
 
+def _any_of(parts: list[Test]) -> Test:
+    """Join tests with OR; many values of one field become one look-up."""
+    joined: list[Test] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, _OneOf) and isinstance(last, _OneOf) and part.field == last.field:
+            joined[-1] = _OneOf(part.field, part.get, last.values | part.values)
+        else:
+            joined.append(part)
+    return joined[0] if len(joined) == 1 else lambda record: any(part(record) for part in joined)
+
+
+def needs(test: Test) -> list[tuple[str, frozenset[str]]]:
+    """
+    Find fields, each with values of which a record must have one for a test to hold.
+
+    :param test: as :func:`parse` gave it.
+    """
+    if isinstance(test, _OneOf):
+        return [(test.field, test.values)]
+    if isinstance(test, _AllOf):
+        return [need for part in test.parts for need in needs(part)]
+    return []
+
+
+@dataclass(frozen=True)
+class _AllOf:
+    """Tests joined with AND."""
+
+    parts: list[Test]
+
+    def __call__(self, record: Any) -> bool:
+        for part in self.parts:  # noqa: SIM110 - runs for each of thousands of jobs, and all() takes twice as long
+            if not part(record):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    """
+    Whether a text field has one of some values.
+
+    :param get: reads the field.
+    """
+
+    field: str
+    get: Callable[[Any], str | None]
+    values: frozenset[str]
+
+    def __call__(self, record: Any) -> bool:
+        return self.get(record) in self.values
+
+
 def text_test(comparison: Comparison, get: Callable[[Any], str | None]) -> Test:
     """
     Compare a text field: ``=`` and ``!=`` exactly, ``:`` with ``*`` as a wildcard.
@@ -153,7 +207,7 @@ def text_test(comparison: Comparison, get: Callable[[Any], str | None]) -> Test:
     """
     value = comparison.value
     if comparison.operator == "=":
-        return lambda record: get(record) == value
+        return _OneOf(comparison.field, get, frozenset({value}))
     if comparison.operator == "!=":
         return lambda record: get(record) != value
     if comparison.operator == ":":

@@ -8,6 +8,7 @@ import logging
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
 from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, JobState
@@ -225,7 +226,7 @@ class JobRun:
         :return: exit status of each replica that failed; empty for success.
         """
         tasks = tasks_of(self._spec)
-        addresses = cluster_addresses(tasks, free_ports(len(tasks)))
+        addresses = cache(lambda: cluster_addresses(tasks, free_ports(len(tasks))))
         for task in tasks:
             await self._start(task, addresses, attempt)
         if self._job.state == JobState.JOB_STATE_PENDING:
@@ -240,7 +241,7 @@ class JobRun:
             if failed := {task: code for task, code in codes.items() if code}:
                 return failed
 
-    async def _start(self, task: Task, addresses: Mapping[Task, str], attempt: int) -> None:
+    async def _start(self, task: Task, addresses: Callable[[], Mapping[Task, str]], attempt: int) -> None:
         container = self._spec.worker_pool_specs[task.pool].container_spec
         location = self._key.location
         with ExitStack() as cleanup:
@@ -252,9 +253,9 @@ class JobRun:
                 log=log,
                 command=list(container.command),
                 args=list(container.args),
-                service=vertex_variables(
+                service=lambda: vertex_variables(
                     self._spec,
-                    addresses,
+                    addresses(),
                     task,
                     job_id=self._key.id,
                     project=str(location.project),

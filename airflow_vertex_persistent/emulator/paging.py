@@ -6,12 +6,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Row = TypeVar("Row")
 
@@ -40,15 +41,38 @@ def page(
     :return: the rows, and the token of the next page or an empty string.
     :raises ApiError: INVALID_ARGUMENT for a negative size or a token that is not ours.
     """
+    question = f"{question} {descending}"
+    if (last := last_place(token, question)) is not None:
+        rows = [row for row in rows if (place(row) < last if descending else place(row) > last)]
+    return first_page(rows, place, size=size, question=question)
+
+
+def last_place(token: str, question: str) -> Any:
+    """
+    Read where the page before ended, ``None`` for the first page.
+
+    :raises ApiError: INVALID_ARGUMENT for a token that is not ours or of another question.
+    """
+    return _read(token, question) if token else None
+
+
+def first_page(
+    rows: Iterable[Row], place: Callable[[Row], Any], *, size: int, question: str
+) -> tuple[list[Row], str]:
+    """
+    Take the first page of rows that begin where the page before ended; no more of them are asked for than needed.
+
+    See :func:`page` for what the parameters mean.
+
+    :raises ApiError: INVALID_ARGUMENT for a negative size.
+    """
     if size < 0:
         raise invalid(f"page_size {size} is negative.")
-    question = f"{question} {descending}"
-    if token:
-        last = _read(token, question)
-        rows = [row for row in rows if (place(row) < last if descending else place(row) > last)]
     size = min(size or DEFAULT_SIZE, _LARGEST_SIZE)
-    chosen = list(rows[:size])
-    return chosen, _write(place(chosen[-1]), question) if len(rows) > size else ""
+    chosen = list(islice(rows, size + 1))
+    if len(chosen) <= size:
+        return chosen, ""
+    return chosen[:size], _write(place(chosen[size - 1]), question)
 
 
 def _digest(question: str) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from .calls import CallRecord, SubmissionLimit
 from .executors.process import ProcessExecutor
+from .executors.simulate import SimulatedExecutor
 from .faults import FaultPlan
 from .gate import Gate
 from .job_run import World
 from .journal import Journal
-from .logs import LogBook, utc_now
+from .logs import LogBook, QuietLogBook, utc_now
 from .machine_pools import MachinePools
 from .ownership import owned
 from .runs import JobRuns
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from .executors import Executor
     from .server import Rpc
 
 _log = logging.getLogger(__package__)
@@ -91,8 +93,6 @@ async def serving(options: Options) -> AsyncIterator[Addresses]:
     :raises StorageError: when the storage emulator does not start.
     """
     options.data_dir.mkdir(parents=True, exist_ok=True)
-    home = options.data_dir / "home"
-    home.mkdir(exist_ok=True)
     marker = uuid.uuid4().hex
     with contextlib.ExitStack() as stack:
         stack.enter_context(owned(options.data_dir, marker))
@@ -101,23 +101,15 @@ async def serving(options: Options) -> AsyncIterator[Addresses]:
         stack.callback(storage.stop)
         await asyncio.to_thread(storage.wait_until_ready)
         await asyncio.to_thread(storage.create_buckets, options.buckets)
-        executor = ProcessExecutor(
-            options.images,
-            storage=storage.folder,
-            home=home,
-            variables={"STORAGE_EMULATOR_HOST": storage.address},
-            marker=marker,
-            grace=options.settings.stop_grace_seconds,
-        )
-        async with _services(options, executor, storage) as port:
+        async with _services(options, storage, marker) as port:
             yield Addresses(f"{HOST}:{port}", storage.address)
 
 
 @contextlib.asynccontextmanager
-async def _services(options: Options, executor: ProcessExecutor, storage: Storage) -> AsyncIterator[int]:
+async def _services(options: Options, storage: Storage, marker: str) -> AsyncIterator[int]:
     """Serve the RPCs; in the end, refuse new calls first and then stop what runs."""
     with contextlib.closing(Journal(options.data_dir / "emulator.db")) as journal:
-        world = _world(options, executor, storage, Store(journal))
+        world = _world(options, storage, marker, Store(journal))
         runs = JobRuns(world)
         operations = Operations(world.store.operations, utc_now)
         resources = PersistentResources(world, runs, operations)
@@ -146,21 +138,40 @@ def _server(options: Options, table: dict[str, Rpc]) -> tuple[grpc.aio.Server, i
     return bind_server(table | control_table(Control(faults, calls)), gate, options.port)
 
 
-def _world(options: Options, executor: ProcessExecutor, storage: Storage, store: Store) -> World:
-    pools = MachinePools(options.settings)
-    logs = LogBook(options.data_dir / "logs", utc_now)
+def _world(options: Options, storage: Storage, marker: str, store: Store) -> World:
+    settings = options.settings
+    simulated = settings.executor == "simulate"
+    executor: Executor = (
+        SimulatedExecutor(settings.simulated_seconds)
+        if simulated
+        else _process_executor(options, storage, marker)
+    )
 
     async def adopt_files(since: datetime) -> None:
-        await asyncio.to_thread(storage.adopt_files, since)
+        if not simulated:  # replicas that are not run write nothing
+            await asyncio.to_thread(storage.adopt_files, since)
 
     return World(
         store=store,
-        pools=pools,
+        pools=MachinePools(settings),
         executor=executor,
-        logs=logs,
-        settings=options.settings,
+        logs=(QuietLogBook if simulated else LogBook)(options.data_dir / "logs", utc_now),
+        settings=settings,
         clock=utc_now,
         adopt_files=adopt_files,
+    )
+
+
+def _process_executor(options: Options, storage: Storage, marker: str) -> ProcessExecutor:
+    home = options.data_dir / "home"
+    home.mkdir(exist_ok=True)
+    return ProcessExecutor(
+        options.images,
+        storage=storage.folder,
+        home=home,
+        variables={"STORAGE_EMULATOR_HOST": storage.address},
+        marker=marker,
+        grace=options.settings.stop_grace_seconds,
     )
 
 

@@ -30,6 +30,18 @@ class EmulatorSettings:
     :raises ValueError: for a negative number or an unknown choice.
     """
 
+    executor: Literal["process", "simulate"] = _setting(
+        "process",
+        "process = replicas are run as local processes, simulate = they are not run, any image will do; "
+        "they take their time and exit",
+        "process",
+        "simulate",
+    )
+    simulated_seconds: float = _setting(
+        1.0,
+        "a simulated replica runs this long, unless its container has the variable EMULATOR_RUN_SECONDS; "
+        "it exits with 0, or with EMULATOR_EXIT_CODE",
+    )
     provisioning_seconds: float = _setting(0.2, "an on-demand job waits this long for its machines (PENDING)")
     warm_start_seconds: float = _setting(
         0.05, "a job on free machines of a persistent resource waits this long"

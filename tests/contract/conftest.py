@@ -205,9 +205,8 @@ def relay(cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest
     return started
 
 
-@pytest.fixture
-def cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
-    """Start an emulator with other settings, e.g. ``cloud_with(busy_policy="fail")``."""
+@contextmanager
+def _clouds(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Cloud:
@@ -218,4 +217,18 @@ def cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
             )
             return stack.enter_context(_cloud(emulator))
 
+        yield start
+
+
+@pytest.fixture
+def cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
+    """Start an emulator with other settings, e.g. ``cloud_with(busy_policy="fail")``."""
+    with _clouds(image_folder) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
+    """Start an emulator with other settings for all tests of a module."""
+    with _clouds(image_folder) as start:
         yield start

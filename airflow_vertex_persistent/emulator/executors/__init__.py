@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How replicas are run. One executor today: local processes."""
+"""How replicas are run: as local processes, or not at all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class CannotStartError(Exception):
@@ -42,7 +42,7 @@ class Replica:
     :param image: image URI.
     :param command: replaces the image's entry point when not empty.
     :param args: replace the image's arguments when not empty, or when there is a command.
-    :param service: variables that Vertex AI sets.
+    :param service: gives the variables that Vertex AI sets; working them out takes ports and time.
     :param env: variables that the job asks for, in order.
     :param log: takes standard output and standard error.
     """
@@ -52,7 +52,7 @@ class Replica:
     log: Log
     command: Sequence[str] = ()
     args: Sequence[str] = ()
-    service: Mapping[str, str] = field(default_factory=dict)
+    service: Callable[[], Mapping[str, str]] = dict
     env: Sequence[tuple[str, str]] = ()
 
 

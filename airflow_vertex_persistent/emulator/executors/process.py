@@ -92,7 +92,7 @@ class ProcessExecutor:
             "PYTHONDONTWRITEBYTECODE": "1",  # the folder is the user's source tree
             **self._variables,
             **image.env,
-            **replica.service,
+            **replica.service(),
         }
         own = [(name, mounted(value, self._storage)) for name, value in replica.env]
         return expanded_environment(own, base)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import proto
     from google.protobuf.message import Message
 
-    from airflow_vertex_persistent.emulator.store import Table
+    from airflow_vertex_persistent.emulator.table import Table
 
     from . import Call
 

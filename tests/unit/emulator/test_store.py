@@ -35,7 +35,7 @@ def test_a_new_store_knows_what_an_old_one_got(tmp_path: Path) -> None:
         store.jobs.put(Key(THERE, "1"), job("there"))
         store.jobs.put(Key(HERE, "1"), job("changed"))
         store.jobs.remove(Key(HERE, "2"))
-        store.jobs.remove(Key(HERE, "nobody"))
+        store.jobs.remove(Key(HERE, "4"))
         store.operations.put(Key(HERE, "1"), Operation(name="operation", done=True))
     with closing(Journal(path)) as journal:
         again = Store(journal)
