@@ -20,7 +20,7 @@ demo: setup ## Train nightly on a local emulator with Airflow's real processes (
 	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest -m "not soak"
+	scripts/run_tests.sh $(BIN)/python
 
 check: lint types test docs package ## Run everything that CI runs
 

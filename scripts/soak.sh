@@ -14,7 +14,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 run_tests() {
-    "$1/bin/python" -m pytest -m "not soak" -p no:cacheprovider
+    scripts/run_tests.sh "$1/bin/python"
 }
 
 # The tests on every supported Python that .venv does not have.
