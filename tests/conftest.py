@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
 }
+
+
+# How fast a machine is today is not what a test is about.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs have some
