@@ -20,12 +20,11 @@ The errors of this package, and what an error of the service means.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
-from airflow_vertex_persistent.states import JobPhase, job_phase
+from airflow_vertex_persistent.states import JobPhase, job_phase, running_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,12 +204,12 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
 
 
 def _ran_out_of_time(snapshot: JobSnapshot) -> bool:
-    limit, start, end = snapshot["max_run_seconds"], snapshot["start_time"], snapshot["end_time"]
-    if limit is None or start is None or end is None:
+    limit, ran = snapshot["max_run_seconds"], running_seconds(snapshot)
+    if limit is None or ran is None:
         return False
     if snapshot["state"] == "JOB_STATE_FAILED" and _EXIT_TEXT.search(snapshot["error_message"]):
         return False  # it failed by itself, just when its time was over
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() >= limit
+    return ran >= limit
 
 
 def resource_error(name: ResourceName, state: str, message: str) -> VertexTrainingError:

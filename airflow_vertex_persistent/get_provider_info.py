@@ -35,7 +35,6 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
-                    "airflow_vertex_persistent.hooks.logs",
                     "airflow_vertex_persistent.hooks.persistent_resource",
                     "airflow_vertex_persistent.hooks.training_job",
                 ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 CONSOLE = "https://console.cloud.google.com"
@@ -23,6 +24,7 @@ INSTALLATION_LABEL = "airflow_installation"
 DAG_LABEL = "airflow_dag"
 TASK_LABEL = "airflow_task"
 RUN_LABEL = "airflow_run"
+DATE_LABEL = "airflow_logical_date"
 MAP_INDEX_LABEL = "airflow_map_index"
 KEEP_LABEL = "airflow_keep"
 """Label of a job that goes on by intention when its task has ended."""
@@ -102,6 +104,23 @@ def label_value(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{clean[: _MAX_LABEL_LENGTH - 9]}-{digest}"
+
+
+_DATE_FORM = "%Y%m%dt%H%M%S-%f"
+
+
+def date_label(date: datetime) -> str:
+    """Return a logical date as the value of a label, to the microsecond in UTC."""
+    return date.astimezone(UTC).strftime(_DATE_FORM)
+
+
+def parse_date_label(value: str) -> datetime:
+    """
+    Return the logical date that a label holds.
+
+    :raises ValueError: It holds none.
+    """
+    return datetime.strptime(value, _DATE_FORM).replace(tzinfo=UTC)
 
 
 def job_console_url(job: ResourceName) -> str:

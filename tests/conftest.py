@@ -7,7 +7,9 @@ relay: a service in front of the emulator that can fail.
 from __future__ import annotations
 
 import atexit
+import base64
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -36,6 +38,7 @@ os.environ |= {
     "AIRFLOW__CORE__DAGS_FOLDER": str(_HOME / "dags"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
 }
 
 

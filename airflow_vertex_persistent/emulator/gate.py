@@ -68,11 +68,14 @@ class Gate:
             with suppress(ApiError):  # a refusal is lost on the way as well
                 await self._carry_out(method, call, work)
             raise ApiError(grpc.StatusCode.UNAVAILABLE, fault.text)
+        pause = fault.seconds if fault.kind is FaultKind.SLOW_REPLY else 0.0
         try:
-            return await self._carry_out(method, replace(call, fault=fault), work)
-        finally:
-            if fault.kind is FaultKind.SLOW_REPLY:
-                await asyncio.sleep(fault.seconds)
+            reply = await self._carry_out(method, replace(call, fault=fault), work)
+        except ApiError:
+            await asyncio.sleep(pause)
+            raise
+        await asyncio.sleep(pause)
+        return reply
 
     async def _carry_out(self, method: str, call: Call, work: Callable[[Call], Awaitable[bytes]]) -> bytes:
         if method in _SUBMISSIONS and not self.submissions.accepts():

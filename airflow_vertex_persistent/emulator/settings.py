@@ -78,6 +78,9 @@ class EmulatorSettings:
         "refuse",
     )
     error_delay_seconds: float = _setting(0.0, "error of a failed job is filled this long after its state")
+    list_lag_seconds: float = _setting(
+        0.0, "lists of jobs do not show what was created in the last so many seconds"
+    )
     submissions_per_minute: int = _setting(
         0, "jobs created and deleted in a sliding minute; more are refused as too many, 0 = no limit"
     )

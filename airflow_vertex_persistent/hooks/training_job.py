@@ -86,16 +86,18 @@ class TrainingJobHook(VertexHook):
             name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
         )
 
-    def list_custom_jobs(self, project_id: str, region: str, filter_: str) -> Iterable[CustomJob]:
+    def list_custom_jobs(
+        self, project_id: str, region: str, filter_: str, *, quickly: bool = False
+    ) -> Iterable[CustomJob]:
         """
         Return the custom jobs that match, page after page.
 
         :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
+        :param quickly: With the short deadline and the few retries of a cancel.
         """
         request = {"parent": location_name(project_id, region), "filter": filter_, "page_size": PAGE_SIZE}
-        return self.client(JobServiceClient, region).list_custom_jobs(
-            request, retry=RETRY, timeout=CALL_TIMEOUT
-        )
+        retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
+        return self.client(JobServiceClient, region).list_custom_jobs(request, retry=retry, timeout=timeout)
 
     def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""

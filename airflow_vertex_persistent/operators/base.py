@@ -25,7 +25,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.specs.checks import check_region, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -46,13 +46,13 @@ class VertexOperator(BaseOperator):
 
     :param region: Region of the job or resource, for example ``europe-west4``. (templated)
     :param project_id: Google Cloud project. Default: the connection's. (templated)
-    :param gcp_conn_id: Airflow connection to Google Cloud. (templated)
+    :param gcp_conn_id: Airflow connection to Google Cloud. Default: ``google_cloud_default``. (templated)
     :param impersonation_chain: Service account to impersonate, or the chain that leads to it. (templated)
     :param deferrable: Wait in the triggerer, without a worker slot.
         Default: ``[operators] default_deferrable``.
-    :param poll_interval: Seconds between two looks at Vertex AI. (templated)
+    :param poll_interval: Seconds between two looks at Vertex AI. Default: 30. (templated)
     :param max_outage: For how long errors that pass by themselves are waited out in a row before the task
-        gives up: seconds, ``timedelta`` or text like ``"3600s"``. (templated)
+        gives up: seconds, ``timedelta`` or text like ``"3600s"``. Default: one hour. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -166,7 +166,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
                 raise
 
 
-def settled_snapshot(event: dict[str, Any]) -> Any:
+def settled_snapshot(event: Mapping[str, Any]) -> Any:
     """
     Return the snapshot that a trigger ended with.
 
@@ -194,5 +194,12 @@ def is_last_attempt(task: BaseOperator, context: Context, error: Exception) -> b
     policy = task.retry_policy
     if policy is None:
         return False
-    decision = policy.evaluate(error, ti.try_number, ti.max_tries, context)
+    try:
+        decision = policy.evaluate(
+            exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
+        )
+    except Exception:
+        # As Airflow does: the tries that are left decide.
+        task.log.exception("The retry policy failed")
+        return False
     return decision.action is RetryAction.FAIL

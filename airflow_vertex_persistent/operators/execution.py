@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_vertex_persistent.names import (
     DAG_LABEL,
+    DATE_LABEL,
     INSTALLATION_LABEL,
     KEEP_LABEL,
     KEY_LABEL,
@@ -25,9 +26,11 @@ from airflow_vertex_persistent.names import (
     REQUEST_LABEL,
     RUN_LABEL,
     TASK_LABEL,
+    date_label,
     label_value,
 )
 from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
+from airflow_vertex_persistent.states import seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +50,9 @@ class Execution:
     :param project_id: Where the jobs are.
     :param region: Where the jobs are.
     :param first_submit: When the execution first wanted a job, RFC 3339 in UTC.
-    :param job: Full name of its job, once there is one.
+    :param job: Full name of its newest job, once there is one.
+    :param creating_since: When a create began whose answer has not been kept yet, RFC 3339 in UTC.
+    :param cleared: The task was cleared while it ran, for which Airflow's count does not grow.
     """
 
     key: str
@@ -56,20 +61,36 @@ class Execution:
     region: str
     first_submit: str
     job: str | None = None
+    creating_since: str | None = None
+    cleared: bool = False
 
     @classmethod
     def new(cls, max_tries: int, project_id: str, region: str) -> Execution:
         """Return an execution that has no job yet."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(secrets.token_hex(12), max_tries, project_id, region, now)
+        return cls(secrets.token_hex(12), max_tries, project_id, region, _now())
 
-    def same_run(self, other: Execution) -> bool:
-        """Tell whether a job of the other one can be taken over: same run of the task, same place."""
-        return (self.max_tries, self.project_id, self.region) == (
-            other.max_tries,
-            other.project_id,
-            other.region,
-        )
+    def continues(self, stored: Execution) -> bool:
+        """Tell whether a job of the stored one can be taken over: same run of the task, same place."""
+        ours = (self.max_tries, self.project_id, self.region)
+        return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.region)
+
+    def creating(self) -> Execution:
+        """Return this execution when a create is about to begin."""
+        return replace(self, creating_since=_now())
+
+    def created(self, job: str) -> Execution:
+        """Return this execution with its job."""
+        return replace(self, job=job, creating_since=None)
+
+    def seconds_to_look(self, lag: float) -> float:
+        """Return for how long a job may still show up in lists that are ``lag`` seconds behind."""
+        if self.creating_since is None:
+            return 0.0
+        return max(lag - (seconds_between(self.creating_since, _now()) or 0.0), 0.0)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def load_execution(context: Context) -> Execution | None:
@@ -104,13 +125,16 @@ def job_labels(
     labels = {
         KEY_LABEL: execution.key,
         REQUEST_LABEL: fingerprint(request),
-        INSTALLATION_LABEL: installation(),
         DAG_LABEL: label_value(ti.dag_id),
         TASK_LABEL: label_value(ti.task_id),
         RUN_LABEL: label_value(ti.run_id),
     }
     if ti.map_index is not None and ti.map_index >= 0:
         labels[MAP_INDEX_LABEL] = str(ti.map_index)
+    if logical_date := context.get("logical_date"):
+        labels[DATE_LABEL] = date_label(logical_date)
+    if name := installation():
+        labels[INSTALLATION_LABEL] = name
     if keep:
         labels[KEEP_LABEL] = "true"
     return labels
@@ -121,17 +145,21 @@ def fingerprint(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def installation() -> str:
+def installation() -> str | None:
     """
     Return the name of this Airflow installation among those that share a project, as the value of a label.
 
     Option ``[vertex_persistent] installation``. The default is a hash of what differs between installations
-    and agrees between the workers of one: the API server's address and the Fernet key.
+    and agrees between the workers of one: the API server's address and the Fernet key. Without a Fernet key there
+    is no telling, and no name: ``None``.
     """
     if name := conf.get("vertex_persistent", "installation", fallback=""):
         return label_value(str(name))
-    parts = (conf.get("api", "base_url", fallback=""), conf.get("core", "fernet_key", fallback=""))
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
+    key = str(conf.get("core", "fernet_key", fallback="") or "")
+    if not key or key.startswith("{"):  # a template of Airflow's that nobody has filled in
+        return None
+    address = str(conf.get("api", "base_url", fallback="") or "")
+    return hashlib.sha256(f"{address}\0{key}".encode()).hexdigest()[:12]
 
 
 def default_display_name(context: Context) -> str:

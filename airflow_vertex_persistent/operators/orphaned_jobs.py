@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import VertexTrainingError, call_problem
+from airflow_vertex_persistent.exceptions import CallProblem, VertexTrainingError, call_problem
 from airflow_vertex_persistent.names import (
     DAG_LABEL,
+    DATE_LABEL,
     INSTALLATION_LABEL,
     KEEP_LABEL,
     MAP_INDEX_LABEL,
@@ -17,6 +18,7 @@ from airflow_vertex_persistent.names import (
     TASK_LABEL,
     ResourceName,
     label_value,
+    parse_date_label,
 )
 from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
 from airflow_vertex_persistent.operators.execution import installation
@@ -43,6 +45,7 @@ class Owner:
     task: str
     run: str
     map_index: str | None
+    date: str | None
 
     @classmethod
     def of(cls, labels: Mapping[str, str]) -> Owner:
@@ -52,6 +55,7 @@ class Owner:
             labels.get(TASK_LABEL, ""),
             labels.get(RUN_LABEL, ""),
             labels.get(MAP_INDEX_LABEL),
+            labels.get(DATE_LABEL),
         )
 
     def __str__(self) -> str:
@@ -71,10 +75,11 @@ class CancelOrphanedJobsOperator(VertexOperator):
     .. seealso:: :doc:`/operators/orphaned_jobs`
 
     :param only_report: A dry run: only say what would be cancelled. Default: ``True``. (templated)
-    :param dag_ids: Ids of DAGs that are no label as they are (capitals, dots, or longer than 63 characters). A job
-        carries such an id in a changed form only, and cannot be told to be orphaned without the id. (templated)
+    :param dag_ids: Ids of DAGs that are no label as they are (capitals, dots, or longer than 63 characters), of which a
+        job carries a changed form only, and of DAGs that have been deleted. Default: none. (templated)
     :param kwargs: Region and connection, see :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
-    :return: Full names of jobs: ``orphaned``; ``cancelled``, of those; ``unknown``, whose DAG was not found.
+    :return: Full names of jobs: ``orphaned``; ``cancelled``, of those; ``unknown``, whose task Airflow does not know.
+    :raises AirflowFailException: A parameter is wrong, or this installation has no name.
     :raises VertexTrainingError: An orphaned job could not be cancelled. The others were.
     """
 
@@ -93,6 +98,10 @@ class CancelOrphanedJobsOperator(VertexOperator):
         check_region(self.region, problems)
         only_report = boolean("only_report", self.only_report, problems)
         dag_ids = {label_value(dag_id): dag_id for dag_id in texts("dag_ids", self.dag_ids, problems)}
+        name = installation()
+        if name is None:
+            # All Airflows without a Fernet key would take each other's jobs for theirs.
+            problems.add_hidden("[vertex_persistent] installation", "give this Airflow a name")
         with typed_errors("search for orphaned jobs"):
             problems.raise_if_any()
             hook = self._hook()
@@ -123,16 +132,17 @@ class CancelOrphanedJobsOperator(VertexOperator):
     def _judge(self, owners: Mapping[str, Owner], dag_ids: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """Return which jobs are orphaned, and of which that cannot be told."""
         orphaned, unknown = [], []
-        tasks = {(owner.dag, owner.task) for owner in owners.values()}
-        runs = {(dag, task): _runs(dag_ids.get(dag, dag), task) for dag, task in tasks}
+        runs: dict[tuple[str, str, str | None], dict[str, dict[str, str | None]]] = {}
         for job, owner in sorted(owners.items()):
-            known = runs[owner.dag, owner.task]
-            if not known and owner.dag not in dag_ids and _CHANGED.fullmatch(owner.dag):
-                self.log.warning("%s of %s: add the DAG's id to dag_ids", job, owner)
+            asked = (owner.dag, owner.task, owner.date)
+            if asked not in runs:
+                runs[asked] = _runs(dag_ids.get(owner.dag, owner.dag), owner)
+            if not runs[asked] and owner.dag not in dag_ids:
+                self.log.warning("%s: its %s is not known; is the id right, see dag_ids?", job, owner)
                 unknown.append(job)
                 continue
             try:
-                state = _state(owner, known.get(owner.run, {}))
+                state = _state(owner, runs[asked].get(owner.run, {}))
             except KeyError:
                 state = "removed"
             if has_ended(state):
@@ -142,13 +152,19 @@ class CancelOrphanedJobsOperator(VertexOperator):
 
     def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
         cancelled, problems = [], []
+        # Airflow's answers took their time: some may have ended in order.
+        active = self._active_jobs(hook)
         for job in orphaned:
+            if job not in active:
+                continue
             try:
                 hook.cancel_custom_job(ResourceName.parse(job))
             except Exception as error:
-                if call_problem(error) is None:
+                problem = call_problem(error)
+                if problem is None:
                     raise
-                problems.append(f"\n  - {job}: {error}")
+                if problem not in {CallProblem.NOT_NOW, CallProblem.MISSING}:  # else it has just ended
+                    problems.append(f"\n  - {job}: {error}")
             else:
                 self.log.info("Cancelled %s", job)
                 cancelled.append(job)
@@ -160,11 +176,17 @@ class CancelOrphanedJobsOperator(VertexOperator):
         return cancelled
 
 
-def _runs(dag_id: str, task: str) -> dict[str, dict[str, str | None]]:
+def _runs(dag_id: str, owner: Owner) -> dict[str, dict[str, str | None]]:
     """Return the states of a task's instances, by the label that a run's jobs carry."""
     # A label that may have been changed does not name the task: all tasks are asked for.
-    task_ids = None if _CHANGED.fullmatch(task) else [task]
-    return {label_value(run_id): states for run_id, states in task_states(dag_id, task_ids).items()}
+    task_id = None if _CHANGED.fullmatch(owner.task) else owner.task
+    runs: dict[str, dict[str, str | None]] = {}
+    if owner.date is not None:
+        # One run, where many years of them may be kept.
+        runs = task_states(dag_id, task_id, parse_date_label(owner.date))
+    if not runs:
+        runs = task_states(dag_id, task_id, None)
+    return {label_value(run_id): states for run_id, states in runs.items()}
 
 
 def _state(owner: Owner, states: Mapping[str, str | None]) -> str | None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import CallProblem, ServiceUnreachableError, call_problem
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    JobCancelledError,
+    ServiceUnreachableError,
+    call_problem,
+    is_transient,
+)
 from airflow_vertex_persistent.names import KEY_LABEL, REQUEST_LABEL, ResourceName
-from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
+from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE, settled_snapshot
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.watch import outage_pause
 
@@ -22,110 +29,149 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.triggers.watch import WatchEvent
 
-# A job whose create had no reply shows up within some seconds.
-_LOST_REPLY_SECONDS = 60.0
+# A job shows up in lists within some seconds of its create.
+LIST_LAG_SECONDS = 60.0
 _FIRST_PAUSE = 2.0
 
 
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """
     One attempt's way to the job of its execution.
+
+    Errors that pass by themselves are waited out, whichever call meets them. After a create without an answer
+    nothing is created again before lists have told for a minute that there is nothing.
 
     :param hook: Where to ask.
     :param execution: Whose job it is.
     :param request: The job with its labels.
     :param max_outage: Seconds for which errors that pass by themselves are waited out.
+    :param before_create: Keeps in mind that something is about to be created.
     :param wait_for: Waits until a job has ended.
+    :param stopped: Tells whether the task was stopped meanwhile: nothing is created for it any more.
     :param log: The task's log.
     """
 
-    def __init__(
-        self,
-        hook: TrainingJobHook,
-        execution: Execution,
-        request: Mapping[str, Any],
-        *,
-        max_outage: float,
-        wait_for: Callable[[str], object],
-        log: Logger,
-    ) -> None:
-        self._hook = hook
-        self._execution = execution
-        self._request = request
-        self._max_outage = max_outage
-        self._wait_for = wait_for
-        self._log = log
+    hook: TrainingJobHook
+    execution: Execution
+    request: Mapping[str, Any]
+    max_outage: float
+    before_create: Callable[[], None]
+    wait_for: Callable[[str], WatchEvent]
+    stopped: Callable[[], bool]
+    log: Logger
 
-    def find(self) -> JobSnapshot | None:
+    def job(self, look_for: float | None) -> JobSnapshot:
+        """
+        Return the job of the execution, found or created.
+
+        :param look_for: Seconds for which a job may still show up that an attempt before this one has created; 0: look
+            once; ``None``: there was no such attempt.
+        :raises ServiceUnreachableError: There was no answer for ``max_outage``.
+        :raises JobCancelledError: The task was stopped meanwhile.
+        """
+        patience = _Patience(self.max_outage, self.log)
+        look_until = None if look_for is None else time.monotonic() + look_for
+        while True:
+            try:
+                found = self._create() if look_until is None else self._find()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                pause = patience.pause_after(error)
+                # Too many calls a minute means that nothing was created; any other answer leaves it open.
+                if look_until is None and call_problem(error) is CallProblem.TRANSIENT:
+                    look_until = time.monotonic() + min(LIST_LAG_SECONDS, self.max_outage)
+            else:
+                if found is not None:
+                    return found
+                pause = patience.pause_until(look_until)
+                if pause == 0:
+                    look_until = None
+            time.sleep(pause)
+
+    def _find(self) -> JobSnapshot | None:
         """Return the oldest job that is still right; whatever else of the execution runs is cancelled."""
+        self._check_stopped()
         found: JobSnapshot | None = None
-        for job in jobs_of(self._hook, self._execution):
+        for job in jobs_of(self.hook, self.execution):
             snapshot = _snapshot(job)
             if job_phase(snapshot["state"]) is JobPhase.CANCELLING:
-                self._log.info("%s is being cancelled, waiting for its end", job.name)
-                self._wait_for(job.name)
-                snapshot = _snapshot(self._hook.get_custom_job(ResourceName.parse(job.name)))
+                self.log.info("%s is being cancelled, waiting for its end", job.name)
+                snapshot = settled_snapshot(self.wait_for(job.name))
             phase = job_phase(snapshot["state"])
-            same = job.labels.get(REQUEST_LABEL) == self._request["labels"][REQUEST_LABEL]
-            if found is None and same and (phase is JobPhase.SUCCEEDED or not phase.ended):
-                self._log.info("Job of this task: %s, created %s", job.name, snapshot["create_time"])
+            same = job.labels.get(REQUEST_LABEL) == self.request["labels"][REQUEST_LABEL]
+            if found is None and (phase is JobPhase.SUCCEEDED or (same and not phase.ended)):
+                self.log.info("Job of this task: %s, created %s", job.name, snapshot["create_time"])
                 found = snapshot
             elif not phase.ended:
                 reason = "the DAG was changed" if not same else "another one of this task is older"
-                cancel_job(self._hook, job.name, self._log, reason)
+                cancel_job(self.hook, job.name, self.log, reason)
         return found
 
-    def create(self) -> JobSnapshot:
-        """Return a new job, or the one of a create whose reply was lost."""
-        deadline = time.monotonic() + self._max_outage
-        failures = 0
-        said: CallProblem | None = None
-        while True:
-            try:
-                job = self._hook.create_custom_job(
-                    self._execution.project_id, self._execution.region, self._request
-                )
-            except Exception as error:
-                problem = call_problem(error)
-                if problem not in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}:
-                    raise
-                if problem is not said:
-                    self._log.warning("No job yet, still trying: %s", error)
-                    said = problem
-                # Too many calls a minute means that nothing was created; any other answer leaves it open.
-                if problem is CallProblem.TRANSIENT and (found := self._look_for_lost_job()):
-                    return found
-                if time.monotonic() >= deadline:
-                    raise ServiceUnreachableError(
-                        f"Vertex AI created no job for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
-                    ) from error
-                failures += 1
-                time.sleep(min(_pause(problem, failures), max(deadline - time.monotonic(), 0.0)))
-            else:
-                # An attempt that was thought dead may have created one too: the oldest stays.
-                return self.find() or _snapshot(job)
+    def _create(self) -> JobSnapshot:
+        self._check_stopped()
+        self.before_create()
+        job = self.hook.create_custom_job(self.execution.project_id, self.execution.region, self.request)
+        if self.stopped():
+            cancel_job(self.hook, job.name, self.log, "its task was stopped meanwhile")
+        self._check_stopped()
+        try:
+            # An attempt that was thought dead may have created one too: the oldest stays.
+            return self._find() or _snapshot(job)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self.log.warning(
+                "%s is created, but whether it is the only one could not be told: %s", job.name, error
+            )
+            return _snapshot(job)
 
-    def _look_for_lost_job(self) -> JobSnapshot | None:
-        deadline = time.monotonic() + min(_LOST_REPLY_SECONDS, self._max_outage)
-        failures = 0
-        while True:
-            if found := self.find():
-                return found
-            failures += 1
-            pause = outage_pause(_FIRST_PAUSE, failures)
-            if time.monotonic() + pause >= deadline:
-                return None
-            time.sleep(pause)
+    def _check_stopped(self) -> None:
+        if self.stopped():
+            raise JobCancelledError("The task was stopped while its job was being created")
 
 
-def _pause(problem: CallProblem, failures: int) -> float:
-    """Return the seconds to wait before the next create."""
-    pause = outage_pause(_FIRST_PAUSE, failures)
-    if problem is CallProblem.RATE_LIMITED:
-        # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
-        return random.uniform(_FIRST_PAUSE, pause)  # noqa: S311 - spreads load, guards nothing
-    return pause
+class _Patience:
+    """How long one attempt waits before it asks again. What passes by itself is logged once per change."""
+
+    def __init__(self, max_outage: float, log: Logger) -> None:
+        self._deadline = time.monotonic() + max_outage
+        self._log = log
+        self._said: CallProblem | None = None
+        self._tries = 0
+
+    def pause_after(self, error: Exception) -> float:
+        """
+        Return the seconds to wait after an error that passes by itself.
+
+        :raises ServiceUnreachableError: The time is over.
+        """
+        problem = call_problem(error)
+        if problem is not self._said:
+            self._log.warning("No job yet, still trying: %s", error)
+            self._said = problem
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ServiceUnreachableError(
+                f"Vertex AI created no job for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
+            ) from error
+        pause = self._next()
+        if problem is CallProblem.RATE_LIMITED:
+            # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
+            pause = random.uniform(_FIRST_PAUSE, pause)  # noqa: S311 - spreads load, guards nothing
+        return min(pause, left)
+
+    def pause_until(self, end: float | None) -> float:
+        """Return the seconds to wait before another look, 0 when the time for looks is over."""
+        left = 0.0 if end is None else end - time.monotonic()
+        return max(min(self._next(), left), 0.0)
+
+    def _next(self) -> float:
+        self._tries += 1
+        return outage_pause(_FIRST_PAUSE, self._tries)
 
 
 def _snapshot(job: CustomJob) -> JobSnapshot:
@@ -135,11 +181,23 @@ def _snapshot(job: CustomJob) -> JobSnapshot:
     return job_snapshot(job)
 
 
-def jobs_of(hook: TrainingJobHook, execution: Execution) -> list[CustomJob]:
-    """Return the jobs of an execution, the oldest first."""
+def jobs_of(hook: TrainingJobHook, execution: Execution, *, quickly: bool = False) -> list[CustomJob]:
+    """
+    Return the jobs of an execution, the oldest first.
+
+    :param quickly: Give up within seconds, for a task that is about to end.
+    """
     filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
-    jobs = hook.list_custom_jobs(execution.project_id, execution.region, filter_)
-    return sorted(jobs, key=lambda job: (job.create_time, job.name))
+    listed = hook.list_custom_jobs(execution.project_id, execution.region, filter_, quickly=quickly)
+    jobs = {ResourceName.parse(job.name).identity: job for job in listed}
+    # Lists lag: the one that is known must not be missed.
+    if execution.job is not None and (name := ResourceName.parse(execution.job)).identity not in jobs:
+        try:
+            jobs[name.identity] = hook.get_custom_job(name)
+        except Exception as error:
+            if call_problem(error) is not CallProblem.MISSING:
+                raise
+    return sorted(jobs.values(), key=lambda job: (job.create_time, job.name))
 
 
 def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> None:
@@ -148,9 +206,36 @@ def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> Non
     hook.cancel_custom_job(ResourceName.parse(job))
 
 
-def cancel_jobs_of(hook: TrainingJobHook, execution: Execution, log: Logger, reason: str) -> None:
-    """Cancel what still runs of an execution."""
-    for job in jobs_of(hook, execution):
+def cancel_jobs_of(
+    hook: TrainingJobHook, execution: Execution, log: Logger, reason: str, *, quickly: bool = False
+) -> int:
+    """Cancel what still runs of an execution, and return how many jobs it has."""
+    jobs = jobs_of(hook, execution, quickly=quickly)
+    for job in jobs:
         phase = job_phase(_snapshot(job)["state"])
         if not phase.ended and phase is not JobPhase.CANCELLING:
             cancel_job(hook, job.name, log, reason)
+    return len(jobs)
+
+
+def cancel_older(hook: TrainingJobHook, older: Execution, max_outage: float, log: Logger) -> None:
+    """
+    Cancel the jobs of an execution that is over, since its task has started anew.
+
+    :param max_outage: Seconds for which errors that pass by themselves are waited out.
+    :raises ServiceUnreachableError: They did not pass.
+    """
+    patience = _Patience(max_outage, log)
+    look_until = time.monotonic() + older.seconds_to_look(LIST_LAG_SECONDS)
+    while True:
+        try:
+            seen = cancel_jobs_of(hook, older, log, "its task has started anew")
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            pause = patience.pause_after(error)
+        else:
+            pause = patience.pause_until(look_until)
+            if seen or pause == 0:
+                return
+        time.sleep(pause)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import TaskInstanceState
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_vertex_persistent.exceptions import job_error
@@ -33,14 +34,13 @@ from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.task_state import still_running
+from airflow_vertex_persistent.triggers.task_state import state_or_running, within_patience
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.sdk import Context
-    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.states import JobSnapshot
@@ -57,9 +57,11 @@ class TrainingOperator(TrainingParameters):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._ti: RuntimeTaskInstanceProtocol | None = None
+        # What on_kill needs, which is told nothing.
+        self._context: Context | None = None
         self._execution: Execution | None = None
         self._hook: TrainingJobHook | None = None
+        self._stopped = False
         self._job_ended = False
 
     @abstractmethod
@@ -73,7 +75,7 @@ class TrainingOperator(TrainingParameters):
 
     def execute(self, context: Context) -> Any:
         """Find or create the execution's job and, if asked, wait for its end."""
-        self._ti = context["ti"]
+        self._context = context
         problems = Problems("custom job")
         watch = self.watch_arguments(problems)
         # Not by Airflow's template_ext, which would open every nested text that ends in .yaml or .json.
@@ -105,7 +107,7 @@ class TrainingOperator(TrainingParameters):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the result of the job that has ended, or raise its error."""
         execution = load_execution(context)
-        if execution is not None and execution.job not in {None, event["name"]}:
+        if execution is not None and _is_another(execution.job, event["name"]):
             # A trigger's number can be given again (SQLite does): this is the end of an older attempt's job.
             self.log.info("Still watching %s: the event was of %s", execution.job, event["name"])
             return self._watch(context, execution, self.watch_arguments(Problems("custom job")))
@@ -132,51 +134,72 @@ class TrainingOperator(TrainingParameters):
         """
         Cancel the job of a task that is stopped while it runs.
 
-        Airflow also calls this when only the worker process is told to stop. The task is still running then,
-        as far as Airflow knows, and its next attempt takes the job over: a durable task leaves it alone.
+        Airflow also calls this when only the worker process is told to stop. The task is still running then, as
+        far as Airflow knows, and its next attempt, if there is one, takes the job over: a durable task leaves it
+        alone.
         """
-        if self._execution is None:
+        context, execution = self._context, self._execution
+        if context is None or execution is None:
             return
-        if self.durable and self._ti is not None and still_running(self._ti):
+        ti = context["ti"]
+        state = state_or_running(ti)
+        if self.durable and state == TaskInstanceState.RUNNING and ti.try_number <= ti.max_tries:
             self.log.info("The job goes on: its task is still running, the next attempt takes it over")
             return
-        self._cancel(self._execution, "its task was stopped")
+        # The main thread goes on after this, for up to five seconds: it must not create anything more.
+        self._stopped = True
+        self._cancel(context, "its task was stopped")
+        if state == TaskInstanceState.RESTARTING:
+            cleared = replace(execution, cleared=True)
+            within_patience(lambda: save_execution(context, cleared), otherwise=None)
 
     def _submit(
         self, context: Context, request: dict[str, Any], watch: dict[str, Any]
     ) -> tuple[Execution, JobSnapshot]:
         """Return this execution and its job, found or created, and keep the job's name."""
-        from airflow_vertex_persistent.operators.submission import Submission, cancel_jobs_of
+        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission, cancel_older
 
         # Kept for on_kill, which has no time to connect.
         hook = self._hook = self._new_hook()
         project_id = self.project_id or hook.default_project_id
         execution = Execution.new(context["ti"].max_tries, project_id, self.region)
-        last = load_execution(context)
-        resumed = last is not None and self.durable and last.same_run(execution)
-        if last is not None and resumed:
-            execution = last
-        elif last is not None:
-            cancel_jobs_of(hook, last, self.log, "its task has started anew")
+        stored = load_execution(context)
+        resumed = stored is not None and self.durable and execution.continues(stored)
+        if stored is not None and resumed:
+            execution = stored
+        elif stored is not None:
+            cancel_older(hook, stored, watch["max_outage"], self.log)
+        self._execution = execution
+
+        def before_create() -> None:
+            self._keep(context, execution.creating())
+
+        submission = Submission(
+            hook=hook,
+            execution=execution,
+            request=self._labelled(context, execution, request),
+            max_outage=watch["max_outage"],
+            before_create=before_create,
+            wait_for=lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here(),
+            stopped=lambda: self._stopped,
+            log=self.log,
+        )
+        # A new key is on no job yet.
+        snapshot = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
+        execution = execution.created(snapshot["job"])
+        self._keep(context, execution)
+        return execution, snapshot
+
+    def _keep(self, context: Context, execution: Execution) -> None:
         save_execution(context, execution)
         self._execution = execution
+
+    def _labelled(self, context: Context, execution: Execution, request: dict[str, Any]) -> dict[str, Any]:
         # Another account may see other things: it is part of what was asked for.
         asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
         keep = not (self.wait_for_completion and self.cancel_on_kill)
         ours = job_labels(context, execution, asked, keep=keep)
-        submission = Submission(
-            hook,
-            execution,
-            {**request, "labels": {**request.get("labels", {}), **ours}},
-            max_outage=watch["max_outage"],
-            wait_for=lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here(),
-            log=self.log,
-        )
-        # A new key is on no job yet.
-        snapshot = (submission.find() if resumed else None) or submission.create()
-        execution = self._execution = replace(execution, job=snapshot["job"])
-        save_execution(context, execution)
-        return execution, snapshot
+        return {**request, "labels": {**request.get("labels", {}), **ours}}
 
     @contextmanager
     def _cancelling_at_the_end(self, context: Context) -> Iterator[None]:
@@ -184,30 +207,38 @@ class TrainingOperator(TrainingParameters):
         try:
             yield
         except (AirflowTaskTimeout, TaskDeferralTimeout):
-            self._cancel(load_execution(context), "its task ran longer than execution_timeout")
+            self._cancel(context, "its task ran longer than execution_timeout")
             raise
         except Exception as error:
-            if not self._job_ended and is_last_attempt(self, context, error):
-                self._cancel(load_execution(context), "its task has failed for good")
+            over = self._job_ended or self._stopped
+            if not over and is_last_attempt(self, context, error):
+                self._cancel(context, "its task has failed for good")
             raise
 
-    def _cancel(self, execution: Execution | None, reason: str) -> None:
-        """Cancel what runs of an execution, as far as possible: the task is about to end."""
-        self._execution = None
-        if execution is None or not self.cancel_on_kill:
+    def _cancel(self, context: Context, reason: str) -> None:
+        """Cancel what runs of this execution, as far as possible: the task is about to end."""
+        self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
+        if not self.cancel_on_kill:
             return
         from airflow_vertex_persistent.operators.submission import cancel_job, cancel_jobs_of
 
         try:
+            execution = self._execution or load_execution(context)
+            if execution is None:
+                return
             hook = self._hook or self._new_hook()
-            if execution.job is None:
-                cancel_jobs_of(hook, execution, self.log, reason)
+            if execution.job is None or execution.creating_since is not None:
+                cancel_jobs_of(hook, execution, self.log, reason, quickly=True)
             else:
                 cancel_job(hook, execution.job, self.log, reason)
         except Exception:
-            self.log.exception("The job could not be cancelled and may still run: %s", execution.job)
+            self.log.exception("The job could not be cancelled and may still run: %s", self._execution)
 
     def _new_hook(self) -> TrainingJobHook:
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
         return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
+
+def _is_another(job: str | None, name: str) -> bool:
+    return job is not None and ResourceName.parse(job).identity != ResourceName.parse(name).identity

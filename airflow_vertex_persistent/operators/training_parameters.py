@@ -54,10 +54,11 @@ class TrainingParameters(VertexOperator):
         ``"7200s"``. Default: the service's, 7 days. (templated)
     :param restart_job_on_worker_restart: Start the whole job again when a worker restarts. (templated)
     :param disable_retries: Do not retry internal errors after the job has started. (templated)
-    :param wait_for_completion: Wait for the job's end; if not, the result is that of a job just created.
+    :param wait_for_completion: Wait for the job's end; if not, the result is that of a job just created. Default:
+        ``True``.
     :param durable: A retry takes over the job of the attempts before it. If not, it cancels that job and creates
-        another one.
-    :param cancel_on_kill: Whether killing, clearing or marking the task cancels the job.
+        another one, and a worker process that is told to stop cancels it at once. Default: ``True``.
+    :param cancel_on_kill: Whether killing, clearing or marking the task cancels the job. Default: ``True``.
     """
 
     template_fields: Sequence[str] = (

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_vertex_persistent.exceptions import call_problem, is_transient
 from airflow_vertex_persistent.triggers.blocking import run_in_thread
 from airflow_vertex_persistent.triggers.sharing import SharedLooks
-from airflow_vertex_persistent.triggers.watch import Watch
+from airflow_vertex_persistent.triggers.watch import Watch, loop_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.triggers.sharing import Look, Source
     from airflow_vertex_persistent.triggers.watch import WatchEvent
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class VertexTrigger(BaseEventTrigger):
@@ -134,32 +130,27 @@ class VertexTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
         """Yield the one event, from what the shared loop sees."""
         watch = Watch(self)
+        newcomer = True
         async for look in shared_stream:
             self.shared_hook = look.hook
             event = await self._judge(watch, look)
             if event is not None:
                 yield TriggerEvent(event)
                 return
+            # What ended before this first look is not among what is on its way: it need not wait for the next round.
+            look.ask(self, hurry=newcomer and look.whole and self.name.identity not in look.found)
+            newcomer = newcomer and not look.whole
 
     async def _judge(self, watch: Watch, look: Look) -> WatchEvent | None:
-        """Return the event if a shared look was the last; if not, have the thing read again."""
+        """Return the event if a shared look was the last."""
         identity = self.name.identity
-        event: WatchEvent | None = None
+        if identity in look.found:
+            return await self._saw(watch, look.hook, look.found[identity])
+        if identity in look.turns:
+            return await self._look_alone(watch, look.hook)
         if look.error is not None and is_transient(look.error):
-            event = watch.missed(look.error, _now())
-        elif look.error is not None or identity in look.missing:
-            # Refused, or not found, together with others: that may be for another one's sake.
-            event = await self._look_alone(watch, look.hook)
-        elif identity in look.found:
-            event = await self._saw(watch, look.hook, look.found[identity])
-        elif look.whole:
-            look.ask(self, hurry=True)
-            return None
-        else:
-            return None
-        if event is None:
-            look.ask(self)
-        return event
+            return watch.missed(look.error, loop_time())
+        return None
 
     async def _look_alone(self, watch: Watch, hook: VertexAsyncHook) -> WatchEvent | None:
         try:
@@ -167,13 +158,13 @@ class VertexTrigger(BaseEventTrigger):
         except Exception as error:
             if call_problem(error) is None:
                 raise
-            return watch.missed(error, _now())
+            return watch.missed(error, loop_time())
         return await self._saw(watch, hook, snapshot)
 
     async def _saw(
         self, watch: Watch, hook: VertexAsyncHook, snapshot: Mapping[str, Any] | None
     ) -> WatchEvent | None:
-        event = watch.saw(snapshot, _now())
+        event = watch.saw(snapshot, loop_time())
         if event is not None:
             event["details"] = await self.details(hook, snapshot)
         return event
@@ -189,7 +180,7 @@ class VertexTrigger(BaseEventTrigger):
             while True:
                 if event := await self._look_alone(watch, hook):
                     return event
-                await asyncio.sleep(watch.pause(_now()))
+                await asyncio.sleep(watch.pause(loop_time()))
 
     def watch_here(self) -> WatchEvent:
         """Watch from a worker, blocking, and return the event."""

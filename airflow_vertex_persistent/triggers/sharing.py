@@ -14,11 +14,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_vertex_persistent.exceptions import call_problem
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.exceptions import call_problem, is_transient
+from airflow_vertex_persistent.triggers.watch import loop_time, outage_pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from airflow_vertex_persistent.hooks.client import VertexAsyncHook
     from airflow_vertex_persistent.names import Identity
@@ -33,14 +34,16 @@ _SECONDS_PER_READ = 60 / READS_PER_MINUTE
 _GATHER_SECONDS = 1.0
 # Newcomers wait for the next round once so much of the budget is spent in advance.
 _LARGEST_DEBT = 60.0
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+# So many triggers may look by themselves in one round, where looking together did not help them.
+_TURNS = 50
 
 
 class Source(Protocol):
-    """Where a loop reads."""
+    """
+    Where a loop reads. What has been read when an error comes stays in ``found``.
+
+    What is refused or not there when it is read by itself is left out: its trigger will look again, and know.
+    """
 
     @property
     def hook(self) -> VertexAsyncHook:
@@ -50,11 +53,11 @@ class Source(Protocol):
     def reads(self) -> int:
         """How many calls it has made."""
 
-    async def read_moving(self) -> Snapshots:
-        """Return what is on its way, as far as a few calls can tell: nothing, where they cannot."""
+    async def read_moving(self, found: Snapshots) -> None:
+        """Read what is on its way, as far as a few calls can tell: nothing, where they cannot."""
 
-    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> Snapshots:
-        """Return those of the things asked for that are there."""
+    async def read(self, asked: Mapping[Identity, Any], found: Snapshots) -> None:
+        """Read the things asked for, by their triggers."""
 
 
 @dataclass
@@ -64,18 +67,18 @@ class Look:
 
     :param hook: The loop's client.
     :param whole: Everything that is on its way was read, not just what newcomers asked for.
-    :param found: What was read.
-    :param missing: What was asked for and is not there.
-    :param error: Why nothing could be read.
     :param ask: Has a trigger's thing read in the next round; with ``hurry`` ahead of it.
+    :param found: What was read.
+    :param error: Why not everything could be read.
+    :param turns: Whose triggers should look by themselves: refused, or not found, together with others.
     """
 
     hook: VertexAsyncHook
     whole: bool
     ask: Callable[..., None]
     found: Snapshots = field(default_factory=dict)
-    missing: set[Identity] = field(default_factory=set)
     error: Exception | None = None
+    turns: AbstractSet[Identity] = frozenset()
 
 
 class SharedLooks:
@@ -90,10 +93,11 @@ class SharedLooks:
         self._source = source
         self._interval = interval
         self._asked: dict[Identity, VertexTrigger] = {}
+        self._hurrying: dict[Identity, VertexTrigger] = {}
         self._hurry = asyncio.Event()
         self._failures = 0
         # When a read more would be within the budget, and when the next round is due.
-        self._paid = self._due = _now()
+        self._paid = self._due = loop_time()
 
     async def looks(self) -> AsyncIterator[Look]:
         """Yield what is seen, round after round."""
@@ -104,39 +108,60 @@ class SharedLooks:
             whole = await self._pause()
 
     def _ask(self, trigger: VertexTrigger, *, hurry: bool = False) -> None:
-        self._asked[trigger.name.identity] = trigger
+        (self._hurrying if hurry else self._asked)[trigger.name.identity] = trigger
         if hurry:
             self._hurry.set()
 
-    async def _look(self, *, whole: bool) -> Look:
-        asked, self._asked = self._asked, {}
+    def _take_asked(self, *, whole: bool) -> dict[Identity, VertexTrigger]:
+        asked, self._hurrying = self._hurrying, {}
         self._hurry.clear()
-        began, before = _now(), self._source.reads
+        if whole:
+            asked, self._asked = self._asked | asked, {}
+        return asked
+
+    async def _look(self, *, whole: bool) -> Look:
+        asked = self._take_asked(whole=whole)
+        began, before = loop_time(), self._source.reads
         look = Look(self._source.hook, whole, self._ask)
         try:
-            if whole:
-                look.found = await self._source.read_moving()
-            rest = {identity: trigger for identity, trigger in asked.items() if identity not in look.found}
-            if rest:
-                look.found |= await self._source.read(rest)
+            await self._read(look, asked)
         except Exception as error:
             if call_problem(error) is None:
                 raise
             look.error = error
-            self._failures += 1
-        else:
-            look.missing = rest.keys() - look.found.keys()
-            self._failures = 0
-        cost = (self._source.reads - before) * _SECONDS_PER_READ
-        self._paid = max(self._paid, began) + cost
-        if whole or self._failures:
+        passing = look.error is not None and is_transient(look.error)
+        self._failures = self._failures + 1 if passing else 0
+        if not passing:
+            look.turns = self._give_turns(asked, look.found)
+        self._paid = (
+            max(self._paid, began) + (self._source.reads - before + len(look.turns)) * _SECONDS_PER_READ
+        )
+        if whole or passing:
             self._due = began + outage_pause(self._interval, self._failures)
         return look
 
+    async def _read(self, look: Look, asked: Mapping[Identity, VertexTrigger]) -> None:
+        if look.whole:
+            try:
+                await self._source.read_moving(look.found)
+            except Exception as error:
+                if call_problem(error) is None or is_transient(error):
+                    raise
+                look.error = error  # not fatal: what is asked for is read in another way
+        rest = {identity: trigger for identity, trigger in asked.items() if identity not in look.found}
+        if rest:
+            await self._source.read(rest, look.found)
+
+    def _give_turns(self, asked: Mapping[Identity, VertexTrigger], found: Snapshots) -> AbstractSet[Identity]:
+        """Return whose turn it is to look alone; the others stay in front, for the next round."""
+        lost = [identity for identity in asked if identity not in found]
+        self._asked = {identity: asked[identity] for identity in lost[_TURNS:]} | self._asked
+        return frozenset(lost[:_TURNS])
+
     async def _pause(self) -> bool:
         """Wait for the next round, or for newcomers; tell whether it is a whole one."""
-        while (left := max(self._due, self._paid) - _now()) > 0:
-            may_hurry = not self._failures and self._paid - _now() < _LARGEST_DEBT
+        while (left := max(self._due, self._paid) - loop_time()) > 0:
+            may_hurry = not self._failures and self._paid - loop_time() < _LARGEST_DEBT
             if not may_hurry:
                 await asyncio.sleep(left)
                 continue

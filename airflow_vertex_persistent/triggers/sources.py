@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_vertex_persistent.exceptions import call_problem, is_transient
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, ResourceName
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
     from airflow_vertex_persistent.names import Identity
     from airflow_vertex_persistent.triggers.base import VertexTrigger
+    from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
     from airflow_vertex_persistent.triggers.sharing import Snapshots
+    from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 # Each is about 45 characters of a filter; how long one may be is not documented.
 _KEYS_PER_LIST = 50
@@ -41,35 +44,26 @@ class JobSource:
         self._regions = regions
         self._installation = installation
 
-    async def read_moving(self) -> Snapshots:
-        """Return the jobs of this installation that have not ended."""
-        found: Snapshots = {}
+    async def read_moving(self, found: Snapshots) -> None:
+        """Read the jobs of this installation that have not ended."""
         if self._installation is not None:
             filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
             for region in self._regions:
                 await self._list(region, filter_, found)
-        return found
 
-    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> Snapshots:
-        """Return those of the jobs asked for that are there, fifty with one call where their label is known."""
-        from google.api_core.exceptions import NotFound
-
-        found: Snapshots = {}
+    async def read(self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots) -> None:
+        """Read the jobs asked for, fifty with one call where their label is known."""
         keys: dict[str, set[str]] = {}
         for identity, trigger in asked.items():
-            if key := getattr(trigger, "execution_key", None):
-                keys.setdefault(trigger.name.region, set()).add(key)
-                continue
-            self.reads += 1
-            try:
-                found[identity] = await self.hook.custom_job_snapshot(trigger.name)
-            except NotFound:
-                continue
+            if trigger.execution_key is not None:
+                keys.setdefault(trigger.name.region, set()).add(trigger.execution_key)
+            else:
+                self.reads += 1
+                await read_alone(identity, trigger, self.hook, found)
         for region, wanted in keys.items():
             labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
             for start in range(0, len(labels), _KEYS_PER_LIST):
                 await self._list(region, " OR ".join(labels[start : start + _KEYS_PER_LIST]), found)
-        return found
 
     async def _list(self, region: str, filter_: str, found: Snapshots) -> None:
         token = ""
@@ -93,15 +87,25 @@ class ResourceSource:
         self.hook: VertexAsyncHook = hook
         self.reads = 0
 
-    async def read_moving(self) -> Snapshots:
-        """Return nothing: only what is asked for is read."""
-        return {}
+    async def read_moving(self, found: Snapshots) -> None:
+        """Read nothing: only what is asked for is read."""
 
-    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> Snapshots:
-        """Return those of the resources asked for that are there."""
-        found: Snapshots = {}
+    async def read(self, asked: Mapping[Identity, PersistentResourceTrigger], found: Snapshots) -> None:
+        """Read the resources asked for."""
         for identity, trigger in asked.items():
             self.reads += 1
-            if (snapshot := await trigger.look(self.hook)) is not None:
-                found[identity] = snapshot
-        return found
+            await read_alone(identity, trigger, self.hook, found)
+
+
+async def read_alone(
+    identity: Identity, trigger: VertexTrigger, hook: VertexAsyncHook, found: Snapshots
+) -> None:
+    """Read one thing; what is refused, or not there, is left out."""
+    try:
+        snapshot = await trigger.look(hook)
+    except Exception as error:
+        if is_transient(error) or call_problem(error) is None:
+            raise
+        return
+    if snapshot is not None:
+        found[identity] = snapshot

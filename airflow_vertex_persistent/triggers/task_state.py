@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow.sdk import TaskInstanceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+ResultT = TypeVar("ResultT")
 
 # A process that was told to stop is killed after five seconds.
 _PATIENCE = 2.0
@@ -54,17 +60,24 @@ def task_state(ti: TaskInstance) -> str | None:
     return None if state is None else str(state)
 
 
-def task_states(dag_id: str, task_ids: list[str] | None) -> dict[str, dict[str, str | None]]:
+def task_states(
+    dag_id: str, task_id: str | None, logical_date: datetime | None
+) -> dict[str, dict[str, str | None]]:
     """
     Return the states of a DAG's task instances by run and name; a mapped one is ``train_0``.
 
-    Blocks. Empty for a DAG that Airflow does not know.
+    Blocks. Empty for what Airflow does not know.
 
-    :param task_ids: ``None`` asks for all tasks.
+    :param task_id: ``None`` asks for all tasks.
+    :param logical_date: ``None`` asks for all runs.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=task_ids)
+    return RuntimeTaskInstance.get_task_states(
+        dag_id=dag_id,
+        task_ids=None if task_id is None else [task_id],
+        logical_dates=None if logical_date is None else [logical_date],
+    )
 
 
 def somebody_goes_on(state: str | None) -> bool:
@@ -77,23 +90,29 @@ def has_ended(state: str | None) -> bool:
     return state in _ENDED
 
 
-def still_running(ti: TaskInstance) -> bool:
-    """
-    Tell, from a signal handler, whether a task is still running as far as Airflow knows.
+def state_or_running(ti: TaskInstance) -> str | None:
+    """Return, in a signal handler, the state that Airflow has for a task; ``running`` if it does not answer."""
+    running: str | None = str(TaskInstanceState.RUNNING)
+    return within_patience(lambda: task_state(ti), otherwise=running)
 
-    The question is asked in a thread of its own: the main thread may have been interrupted in the middle of a
-    question to Airflow. No answer within two seconds counts as yes.
-    """
-    answer: Future[str | None] = Future()
 
-    def ask() -> None:
+def within_patience(ask: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
+    """
+    Return, in a signal handler, what ``ask`` answers within two seconds; ``otherwise`` if it does not.
+
+    Airflow is asked in a thread of its own: the main thread may have been interrupted in the middle of a question
+    to it.
+    """
+    answer: Future[ResultT] = Future()
+
+    def run() -> None:
         try:
-            answer.set_result(task_state(ti))
+            answer.set_result(ask())
         except Exception as error:  # noqa: BLE001 - handed to the waiting thread
             answer.set_exception(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        return answer.result(timeout=_PATIENCE) == TaskInstanceState.RUNNING
+        return answer.result(timeout=_PATIENCE)
     except Exception:  # noqa: BLE001 - whatever keeps Airflow from answering, the job must not pay for it
-        return True
+        return otherwise

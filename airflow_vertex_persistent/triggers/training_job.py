@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LATE_ERROR_SECONDS = 90.0
 # Airflow gives on_kill 30 seconds.
 _ON_KILL_SECONDS = 25.0
+_ASK_AGAIN_SECONDS = 2.0
 
 
 class TrainingJobTrigger(VertexTrigger):
@@ -124,12 +125,11 @@ class TrainingJobTrigger(VertexTrigger):
         """Return the last lines of a failed job's log, or why they could not be read."""
         if snapshot is None or job_phase(snapshot["state"]) is not JobPhase.FAILED:
             return {}
-        from airflow_vertex_persistent.hooks.logs import LogsAsyncHook
+        from airflow_vertex_persistent.hooks.logs import last_lines
 
         replica = failed_replica(snapshot["error_message"])
         try:
-            async with LogsAsyncHook(self.gcp_conn_id, self.impersonation_chain) as logs:
-                lines = await logs.last_lines(self.name, replica, snapshot["create_time"])
+            lines = await last_lines(hook, self.name, replica, snapshot["create_time"])
         except Exception as error:
             if call_problem(error) is None:
                 raise
@@ -154,7 +154,7 @@ class TrainingJobTrigger(VertexTrigger):
 
     async def _cancel_job(self, ti: TaskInstance) -> None:
         async with asyncio.timeout(_ON_KILL_SECONDS):
-            state = await sync_to_async(task_state)(ti)
+            state = await _ask_for_state(ti)
             if somebody_goes_on(state):
                 self.log.info("%s goes on: its task is %s", self.job, state)
                 return
@@ -162,3 +162,12 @@ class TrainingJobTrigger(VertexTrigger):
             async with self.hook() if shared is None else nullcontext(shared) as hook:
                 await hook.cancel_custom_job(self.name)
             self.log.info("Cancelled %s: its task was stopped", self.job)
+
+
+async def _ask_for_state(ti: TaskInstance) -> str | None:
+    """Return the state of a task, asked for again as long as Airflow does not answer."""
+    while True:
+        try:
+            return await sync_to_async(task_state)(ti)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller's time is limited
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)

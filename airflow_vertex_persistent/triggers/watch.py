@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -36,6 +37,11 @@ class WatchEvent(TypedDict):
     snapshot: dict[str, Any] | None
     details: dict[str, Any]
     error: str
+
+
+def loop_time() -> float:
+    """Return the monotonic seconds of the running event loop."""
+    return asyncio.get_running_loop().time()
 
 
 def outage_pause(interval: float, failures: int) -> float:

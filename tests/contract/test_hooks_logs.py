@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from google.api_core.exceptions import PermissionDenied
 
-from airflow_vertex_persistent.hooks.logs import LogsAsyncHook
+from airflow_vertex_persistent.hooks.client import VertexAsyncHook
+from airflow_vertex_persistent.hooks.logs import last_lines as read_last_lines
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
@@ -33,8 +34,8 @@ def last_lines(job: CustomJob, replica: str | None = None, since: str | None = N
     """Return what the hook answers."""
 
     async def run() -> list[str]:
-        async with LogsAsyncHook() as hook:
-            return await hook.last_lines(ResourceName.parse(job.name), replica, since)
+        async with VertexAsyncHook() as hook:
+            return await read_last_lines(hook, ResourceName.parse(job.name), replica, since)
 
     return asyncio.run(run())
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 import grpc
@@ -176,6 +178,9 @@ class CustomJobs:
         copy = masking(CustomJob.pb().DESCRIPTOR, request.read_mask)
         before = last_place(request.page_token, question)
         rows = self._jobs.rows(location, before, label_needs(test))
+        if lag := self._world.settings.list_lag_seconds:
+            seen_until = self._world.clock() - timedelta(seconds=lag)
+            rows = dropwhile(lambda row: row.create_time > seen_until, rows)
         chosen, token = first_page(
             filter(test, rows), lambda row: row.number, size=request.page_size, question=question
         )

@@ -163,12 +163,24 @@ def test_keys_are_random_and_valid() -> None:
         ({"max_tries": 3}, False),
         ({"project_id": "other"}, False),
         ({"region": "us-central1"}, False),
+        ({"cleared": True}, False),
     ],
 )
 def test_which_executions_are_one_run(changes: dict[str, Any], *, same: bool) -> None:
     """A job is taken over in the same run of the task and the same place only."""
     execution = Execution.new(2, "demo-project", "europe-west4")
-    assert execution.same_run(replace(execution, **changes)) is same
+    assert execution.continues(replace(execution, **changes)) is same
+
+
+def test_how_long_a_job_may_still_show_up() -> None:
+    """Only between the begin of a create and the keeping of its answer, and only for so long, a job may be on its way."""
+    execution = Execution.new(0, "demo-project", "europe-west4")
+    assert execution.seconds_to_look(60.0) == 0
+    assert 55 < execution.creating().seconds_to_look(60.0) <= 60
+    assert replace(execution, creating_since="2026-01-01T00:00:00+00:00").seconds_to_look(60.0) == 0
+    created = execution.creating().created("projects/1/locations/europe-west4/customJobs/2")
+    assert created.seconds_to_look(60.0) == 0
+    assert created.job == "projects/1/locations/europe-west4/customJobs/2"
 
 
 def test_labels_say_whose_job_it_is() -> None:
@@ -182,7 +194,7 @@ def test_labels_say_whose_job_it_is() -> None:
     assert labels["airflow_task"] == "train"
     assert labels["airflow_run"].startswith("manual__2026-01-01t00-00-")
     assert labels["airflow_installation"] == installation()
-    assert not {"airflow_map_index", "airflow_keep"} & labels.keys()
+    assert not {"airflow_map_index", "airflow_keep", "airflow_logical_date"} & labels.keys()
     for name, value in labels.items():
         assert VALID_VALUE.fullmatch(name)
         assert VALID_VALUE.fullmatch(value)
@@ -215,7 +227,19 @@ def test_installations_without_a_name_are_told_apart(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "one key")
     name = installation()
+    assert name is not None
     assert installation() == name
     assert VALID_VALUE.fullmatch(name)
     monkeypatch.setenv(option, "https://other.example")
     assert installation() != name
+
+
+@pytest.mark.parametrize("key", ["", "{FERNET_KEY}"])
+def test_an_installation_that_cannot_be_told_apart_has_no_name(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Without a Fernet key all installations would look alike: none gets a name, nor its jobs the label."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", key)
+    assert installation() is None
+    execution = Execution.new(0, "demo-project", "europe-west4")
+    assert "airflow_installation" not in job_labels(context_of(), execution, {}, keep=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -46,18 +47,20 @@ class FakeSource:
         self.error: Exception | None = None
         self.asked: list[tuple[float, set[str]]] = []
 
-    async def read_moving(self) -> dict[Identity, Mapping[str, Any]]:
-        """Return what the list gives."""
+    async def read_moving(self, found: dict[Identity, Mapping[str, Any]]) -> None:
+        """Read what the list gives."""
         self.reads += self.reads_of_list
+        found |= {job(number).name.identity: RUNNING for number in self.moving}
         if self.error is not None:
             raise self.error
-        return {job(number).name.identity: RUNNING for number in self.moving}
 
-    async def read(self, asked: Mapping[Identity, VertexTrigger]) -> dict[Identity, Mapping[str, Any]]:
-        """Return those that are there."""
+    async def read(
+        self, asked: Mapping[Identity, VertexTrigger], found: dict[Identity, Mapping[str, Any]]
+    ) -> None:
+        """Read those that are there."""
         self.reads += 1
         self.asked.append((now(), {identity[2] for identity in asked}))
-        return {identity: RUNNING for identity in asked if int(identity[2]) in self.present}
+        found |= {identity: RUNNING for identity in asked if int(identity[2]) in self.present}
 
 
 def now() -> float:
@@ -113,16 +116,60 @@ def test_what_left_the_list_is_read_in_the_same_round(run_timeless: RunTimeless)
         source.moving = {3}
 
     first, second = run_timeless(see(source, 2, act))
-    assert first[1].missing == set()
+    assert first[1].turns == set()
     assert second[1].found.keys() == {job(number).name.identity for number in (1, 2, 3)}
     assert [asked for _, asked in source.asked] == [{"1", "2"}]
 
 
-def test_what_is_not_there_is_said(run_timeless: RunTimeless) -> None:
-    """A job that was asked for and is nowhere is missing."""
+def test_what_is_not_there_is_looked_for_alone(run_timeless: RunTimeless) -> None:
+    """A job that was asked for and is nowhere is its own trigger's to look for."""
     (_, _), (_, look) = run_timeless(see(FakeSource(), 2, lambda _, look: look.ask(job(7))))
-    assert look.missing == {job(7).name.identity}
+    assert look.turns == {job(7).name.identity}
     assert look.found == {}
+
+
+@pytest.mark.parametrize("error", [None, PermissionDenied("not you")])
+def test_each_comes_to_its_turn(run_timeless: RunTimeless, error: Exception | None) -> None:
+    """However many are not found, or not allowed to be listed, fifty look alone in a round, and each in its turn."""
+    source = FakeSource()
+    source.error = error
+    turns: list[set[Identity]] = []
+
+    def act(_: int, look: Look) -> None:
+        turns.append(set(look.turns))
+        for number in range(120):
+            look.ask(job(number))
+
+    seen = run_timeless(see(source, 7, act))
+    assert [len(turn) for turn in turns] == [0, 50, 50, 50, 50, 50, 50]
+    # In twice as many rounds as it takes for all, each has had two turns and some a third.
+    count = Counter(identity for turn in turns for identity in turn)
+    assert set(count.values()) == {2, 3}
+    minutes = (seen[-1][0] - seen[0][0]) / 60
+    assert source.reads + sum(map(len, turns[:-1])) <= READS_PER_MINUTE * (minutes + 1)
+
+
+def test_what_was_read_before_an_error_counts(run_timeless: RunTimeless) -> None:
+    """An error on a later page takes nothing away from those that stood on earlier ones."""
+    source = FakeSource({1})
+    source.error = ServiceUnavailable("away")
+    ((_, look),) = run_timeless(see(source, 1))
+    assert look.found.keys() == {job(1).name.identity}
+    assert look.error is source.error
+
+
+def test_newcomers_are_read_without_the_others(run_timeless: RunTimeless) -> None:
+    """A round ahead of time reads what is new, however many are there already."""
+    source = FakeSource()
+    source.present = set(range(100))
+
+    def act(count: int, look: Look) -> None:
+        for number in range(1, 100):
+            look.ask(job(number))
+        look.ask(job(0), hurry=count == 1)
+
+    run_timeless(see(source, 2, act))
+    assert [asked for _, asked in source.asked] == [{"0"}]
 
 
 def test_newcomers_do_not_wait_for_the_next_round(run_timeless: RunTimeless) -> None:
@@ -144,7 +191,7 @@ def test_newcomers_do_not_wait_for_the_next_round(run_timeless: RunTimeless) -> 
 
 @pytest.mark.parametrize("error", [ServiceUnavailable("away"), PermissionDenied("not you")])
 def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> None:
-    """The loop goes on after an error of the service, with growing pauses, and everybody hears of it."""
+    """The loop goes on after an error of the service, and everybody hears of it; what may pass makes pauses grow."""
     source = FakeSource({1})
     source.error = error
 
@@ -156,7 +203,8 @@ def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> N
     assert [look.error for _, look in seen] == [error] * 4 + [None]
     times = [time for time, _ in seen]
     pauses = [later - earlier for earlier, later in pairwise(times)]
-    for pause, least in zip(pauses, (20, 40, 60, 60), strict=True):
+    expected = (20, 40, 60, 60) if isinstance(error, ServiceUnavailable) else (10, 10, 10, 10)
+    for pause, least in zip(pauses, expected, strict=True):
         assert least <= pause <= least * 1.1
 
 

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way from an execution to its job, where calls fail and lists are behind."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.cloud.aiplatform_v1.types import JobState
+
+from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
+from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+from airflow_vertex_persistent.operators.execution import Execution
+from airflow_vertex_persistent.operators.submission import Submission, cancel_older, jobs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Relay
+    from tests.integration.conftest import Cloud
+
+PROJECT, REGION = "demo-project", "europe-west4"
+LAG = 3.0
+LOG: Any = logging.getLogger("submission")
+
+
+def ended(_: str) -> Any:
+    """Fail: no job here is being cancelled when it is found."""
+    raise AssertionError
+
+
+def submission(cloud: Cloud, execution: Execution, **changes: Any) -> Submission:
+    """Return a submission of a job that does not end by itself."""
+    pool = {
+        "machine_spec": {"machine_type": "n1-standard-4"},
+        "replica_count": 1,
+        "container_spec": {"image_uri": cloud.IMAGE, "args": ["sleep", "600"]},
+    }
+    request = {
+        "display_name": "train",
+        "job_spec": {"worker_pool_specs": [pool]},
+        "labels": {"airflow_execution": execution.key, "airflow_request": "0123"},
+    }
+    usual: dict[str, Any] = {
+        "hook": TrainingJobHook(),
+        "execution": execution,
+        "request": request,
+        "max_outage": 60.0,
+        "before_create": lambda: None,
+        "wait_for": ended,
+        "stopped": lambda: False,
+        "log": LOG,
+    }
+    return Submission(**usual | changes)
+
+
+@pytest.fixture
+def execution() -> Execution:
+    """An execution that has no job yet."""
+    return Execution.new(0, PROJECT, REGION)
+
+
+@pytest.fixture
+def lagging(start_cloud: Callable[..., Cloud]) -> Cloud:
+    """A service whose lists are three seconds behind."""
+    return start_cloud(list_lag_seconds=LAG)
+
+
+def states(cloud: Cloud) -> list[str]:
+    """Return the states of all jobs, the oldest first."""
+    jobs = sorted(cloud.all_jobs(), key=lambda job: job.name)
+    return [job.state.name.removeprefix("JOB_STATE_") for job in jobs]
+
+
+class ImpatientHook(TrainingJobHook):
+    """Asks for a list again for ten seconds only, not for a minute."""
+
+    def list_custom_jobs(self, project_id: str, region: str, filter_: str, **_: Any) -> Any:
+        """Return the jobs that match."""
+        return super().list_custom_jobs(project_id, region, filter_, quickly=True)
+
+
+@pytest.mark.parametrize(("refused", "times"), [("CreateCustomJob", 1), ("ListCustomJobs", 15)])
+def test_an_outage_is_waited_out_whichever_call_meets_it(
+    empty_cloud: Cloud, relay: Relay, execution: Execution, refused: str, times: int
+) -> None:
+    """Neither a create nor a list without an answer ends an attempt before max_outage, and one job is the end."""
+    relay.refuse(refused, times=times)
+    snapshot = submission(empty_cloud, execution, hook=ImpatientHook(), max_outage=5.0).job(0.0)
+    assert [job.name for job in empty_cloud.all_jobs()] == [snapshot["job"]]
+    assert relay.count(refused) > times
+
+
+def test_an_outage_of_everything_ends_after_max_outage(
+    empty_cloud: Cloud, relay: Relay, execution: Execution
+) -> None:
+    """Where no call is answered, the attempt says so once its time is over, and nothing was created."""
+    for method in ("CreateCustomJob", "ListCustomJobs"):
+        relay.refuse(method, times=1000)
+    with pytest.raises(ServiceUnreachableError, match="created no job for max_outage"):
+        submission(empty_cloud, execution, hook=ImpatientHook(), max_outage=5.0).job(None)
+    assert relay.count("ListCustomJobs") > 1
+    assert empty_cloud.all_jobs() == []
+
+
+def test_a_job_that_is_not_listed_yet_is_found(lagging: Cloud, execution: Execution) -> None:
+    """An attempt that follows a create without an answer looks until the job shows up, and creates none."""
+    first = submission(lagging, execution).job(None)
+    again = submission(lagging, execution).job(LAG + 20)
+    assert again["job"] == first["job"]
+    lagging.wait_for(lagging.all_jobs, "the job is listed")
+    assert len(lagging.all_jobs()) == 1
+
+
+def test_a_job_whose_name_is_kept_needs_no_list(lagging: Cloud, execution: Execution) -> None:
+    """A job that lists do not show yet is found by its name at once."""
+    first = submission(lagging, execution).job(None)
+    known = execution.created(first["job"])
+    assert lagging.all_jobs() == []
+    assert [job.name for job in jobs_of(TrainingJobHook(), known)] == [first["job"]]
+    assert submission(lagging, known).job(0.0)["job"] == first["job"]
+
+
+def test_a_deleted_job_is_no_job(empty_cloud: Cloud, execution: Execution) -> None:
+    """A kept name of a job that somebody deleted does not stand in the way of a new one."""
+    assert empty_cloud.all_jobs() == []
+    gone = execution.created(f"projects/1/locations/{REGION}/customJobs/1")
+    assert submission(empty_cloud, gone).job(0.0)["job"] != gone.job
+
+
+def test_the_job_of_an_older_execution_is_cancelled_though_not_listed_yet(
+    lagging: Cloud, execution: Execution
+) -> None:
+    """A task that starts anew waits for what a create of its past may have left, and cancels it."""
+    submission(lagging, execution).job(None)
+    cancel_older(TrainingJobHook(), execution.creating(), 60.0, LOG)
+    lagging.wait_for(lambda: states(lagging) == ["CANCELLED"], "the job is cancelled")
+
+
+def test_an_older_execution_without_a_job_does_not_keep_a_task_waiting(
+    empty_cloud: Cloud, relay: Relay, execution: Execution
+) -> None:
+    """Where no create was on its way, one look is enough."""
+    assert empty_cloud.all_jobs() == []
+    cancel_older(TrainingJobHook(), execution, 60.0, LOG)
+    old = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+    cancel_older(TrainingJobHook(), replace(execution, creating_since=old), 60.0, LOG)
+    assert relay.count("ListCustomJobs") == 2
+
+
+def test_nothing_is_created_for_a_task_that_was_stopped(empty_cloud: Cloud, execution: Execution) -> None:
+    """Stopped before its create, a task creates nothing."""
+    with pytest.raises(JobCancelledError):
+        submission(empty_cloud, execution, stopped=lambda: True).job(None)
+    assert empty_cloud.all_jobs() == []
+
+
+def test_a_job_whose_task_was_stopped_meanwhile_is_cancelled(
+    empty_cloud: Cloud, execution: Execution
+) -> None:
+    """Stopped while its create was on the way, a task cancels the job as soon as it hears of it."""
+    answers = iter([False, True, True])
+    with pytest.raises(JobCancelledError):
+        submission(empty_cloud, execution, stopped=lambda: next(answers)).job(None)
+    empty_cloud.wait_for(lambda: states(empty_cloud) == ["CANCELLED"], "the job is cancelled")
+
+
+def test_what_was_trained_already_is_not_trained_again(empty_cloud: Cloud, execution: Execution) -> None:
+    """A job of this execution that has succeeded is its job, though the DAG was changed since."""
+    first = submission(empty_cloud, execution)
+    first.request["job_spec"]["worker_pool_specs"][0]["container_spec"]["args"] = ["succeed"]
+    name = first.job(None)["job"]
+    empty_cloud.wait_for(
+        lambda: empty_cloud.jobs.get_custom_job(name=name).state == JobState.JOB_STATE_SUCCEEDED, "it has"
+    )
+    changed = submission(empty_cloud, execution)
+    changed.request["labels"]["airflow_request"] = "4567"
+    assert changed.job(0.0)["job"] == name
