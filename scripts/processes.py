@@ -90,6 +90,28 @@ class Processes:
         """End a process and all that it started with SIGKILL, as a lost machine would."""
         _end([self._running.pop(name)], grace=0)
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process and to all that it started."""
+        for member in _members([self._running[name]]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+
+    def wait_for_end(self, name: str, timeout: float) -> None:
+        """
+        Wait until a process has ended, however it did, and end what is left of its session.
+
+        :raises ProcessError: It has not ended after ``timeout`` seconds.
+        """
+        try:
+            self._running[name].wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessError(f"{name} runs still after {timeout:.0f} s") from error
+        self.kill(name)
+
+    def names(self) -> list[str]:
+        """Return the names under which processes were started that nobody has ended, the oldest first."""
+        return list(self._running)
+
     def ids(self) -> list[int]:
         """Return the ids of all living processes, those that the started ones started included."""
         return [member.pid for member in _members(list(self._running.values()))]

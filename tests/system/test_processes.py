@@ -98,6 +98,36 @@ def test_kill_ends_one_and_leaves_the_others(stubborn: Path) -> None:
         assert processes.ids() == [other]
 
 
+def test_a_signal_reaches_what_a_process_started(stubborn: Path) -> None:
+    """A process and its child can be stopped and go on together."""
+    with Processes(stubborn.parent, stop_timeout=0.5) as processes:
+        found = start_stubborn(processes, stubborn)
+        for number, stopped in ((signal.SIGSTOP, True), (signal.SIGCONT, False)):
+            processes.signal("stubborn", number)
+            for process in found:
+                processes.wait_for(
+                    lambda process=process, stopped=stopped: (  # type: ignore[misc]
+                        (process.status() == psutil.STATUS_STOPPED) == stopped
+                    ),
+                    f"{process} has got {number.name}",
+                    30,
+                )
+
+
+def test_an_end_can_be_waited_for(stubborn: Path) -> None:
+    """A process that somebody kills is forgotten, so that its end is no error and its name is free."""
+    with Processes(stubborn.parent, stop_timeout=0.5) as processes:
+        command = [sys.executable, str(stubborn), "child"]
+        processes.start("stubborn", command, os.environ, stubborn.parent)
+        with pytest.raises(ProcessError, match="stubborn runs still"):
+            processes.wait_for_end("stubborn", 0.1)
+        (process,) = map(psutil.Process, processes.ids())
+        process.kill()
+        processes.wait_for_end("stubborn", 30)
+        processes.check()
+        assert processes.names() == []
+
+
 def test_a_process_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     """Waiting for a process that has failed ends at once, with the end of its log."""
     with Processes(tmp_path) as processes:
