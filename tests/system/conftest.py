@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Airflow of real processes and one emulator, for all tests of a module."""
+"""
+Airflow of real processes and an emulator: one with the example DAGs for all tests of a module, and one, the stage,
+for all modules whose tests stop tasks and processes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from demo_cloud import Cloud
 from local_airflow import LocalAirflow
 from local_emulator import PROJECT, start_emulator
 from processes import Processes
+from stage import Stage, Training, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +26,13 @@ DAGS = ROOT / "dags_examples"
 BUCKET = "nightly-models"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 RUN_TIMEOUT = 400.0
+KILL_ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests on the stage run one after the other, at the end: it is there for no other test."""
+    items.sort(key=lambda item: "stage" in getattr(item, "fixturenames", ()))
 
 
 @dataclass
@@ -60,3 +71,43 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         with airflow:
             yield Installation(airflow, cloud)
         cloud.close()
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Airflow with a DAG for each way to stop a task, and the emulator with a training that ends when it is told."""
+    with set_up(tmp_path_factory.mktemp("stage")) as started:
+        yield started
+
+
+def dag_of(item: pytest.Item) -> str:
+    """Return the DAG of a test on the stage: it has the test's name and mode."""
+    assert isinstance(item, pytest.Function)
+    return f"{item.originalname.removeprefix('test_')}_{item.callspec.params['mode']}"
+
+
+@pytest.fixture(scope="module", params=range(KILL_ROUNDS), ids=lambda number: f"round-{number + 1}")
+def dags(request: pytest.FixtureRequest) -> list[str]:
+    """Return the DAGs of those tests of a module that were chosen to run; once for each of KILL_ROUNDS."""
+    items = [item for item in request.session.items if item.path == request.path]
+    return sorted({dag_of(item) for item in items if "training" in getattr(item, "fixturenames", ())})
+
+
+@pytest.fixture(scope="module")
+def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
+    """Start a run for each test of a module at once, so that they do not wait for each other."""
+    return {dag_id: stage.begin(dag_id) for dag_id in dags}
+
+
+@pytest.fixture(params=["blocking", "deferrable"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Return where the task waits: on its worker, or in the triggerer. Some tests choose one."""
+    return str(request.param)
+
+
+@pytest.fixture
+def training(request: pytest.FixtureRequest, runs: dict[str, Training], mode: str) -> Training:
+    """Return the run of this test's DAG."""
+    training = runs[dag_of(request.node)]
+    assert training.dag_id.endswith(mode)
+    return training

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DAG with the task ``train`` for each way in which a test stops it, and one that sweeps up."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+from mortal import (
+    DiesAtItsJobsName,
+    DiesBeforeItGoesOn,
+    DiesBeforeItReports,
+    DiesBeforeItWaits,
+    LosesItsTriggerer,
+    TrainOperator,
+)
+
+from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobsOperator
+
+REGION = "europe-west4"
+# Long enough to wait for the job before it has passed, also while other tasks start.
+EXECUTION_TIMEOUT = timedelta(seconds=30)
+
+
+def dag(
+    dag_id: str,
+    operator: type[PersistentResourceCustomJobOperator] = PersistentResourceCustomJobOperator,
+    **options: Any,
+) -> None:
+    """Make a DAG whose training ends when the file is there that it is told the name of."""
+    with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
+        operator(
+            task_id="train",
+            region=REGION,
+            persistent_resource_id="nightly",
+            container_uri=os.environ["STAGE_IMAGE"],
+            args=[os.environ["STAGE_DONE"] + "/{{ dag.dag_id }}-{{ run_id }}"],
+            machine_type="n1-standard-4",
+            poll_interval=0.5,
+            retry_delay=timedelta(0),
+            **options,
+        )
+
+
+for mode in ("blocking", "deferrable"):
+    deferrable = mode == "deferrable"
+    retried: dict[str, Any] = {"deferrable": deferrable, "retries": 1}
+    dag(f"create_not_there_yet_{mode}", TrainOperator, **retried)
+    dag(f"create_without_reply_{mode}", TrainOperator, **retried)
+    dag(f"name_not_kept_{mode}", DiesAtItsJobsName, kept=False, **retried)
+    dag(f"name_kept_{mode}", DiesAtItsJobsName, kept=True, **retried)
+    dag(f"not_waiting_yet_{mode}", DiesBeforeItWaits, **retried)
+    dag(f"result_not_reported_{mode}", DiesBeforeItReports, **retried)
+    dag(f"marked_as_failed_{mode}", deferrable=deferrable)
+    dag(f"cleared_{mode}", deferrable=deferrable)
+    dag(f"execution_timeout_{mode}", deferrable=deferrable, execution_timeout=EXECUTION_TIMEOUT)
+
+dag("event_not_handled_deferrable", DiesBeforeItGoesOn, deferrable=True, retries=1)
+for dag_id in ("process_killed", "worker_lost", "worker_told_to_stop"):
+    dag(f"{dag_id}_blocking", TrainOperator, deferrable=False, retries=1)
+
+dag("bystander_deferrable", deferrable=True)
+dag("killed_while_waiting_deferrable", deferrable=True)
+dag("killed_at_the_end_deferrable", LosesItsTriggerer, deferrable=True)
+dag("killed_beside_another_deferrable", deferrable=True)
+dag("silent_for_a_while_deferrable", deferrable=True)
+
+dag("marked_without_triggerer_deferrable", deferrable=True)
+dag("killed_in_the_last_attempt_blocking", deferrable=False)
+
+with DAG("sweep", schedule=None, is_paused_upon_creation=False):
+    CancelOrphanedJobsOperator(task_id="sweep", region=REGION, only_report=False)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Operators whose own process is killed, with SIGKILL, at one step of their first attempt.
+
+The attempt after it lets the training end as soon as it waits for it, so that a run needs no further help.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from airflow_vertex_persistent.triggers.base import VertexTrigger
+
+
+def die() -> None:
+    """End this process without a chance to do anything."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TrainOperator(PersistentResourceCustomJobOperator):
+    """Lets the training, which otherwise does not end, end in the second attempt."""
+
+    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+        """Wait for the end."""
+        if context["ti"].try_number > 1:
+            self.let_training_end()
+        return super().await_event(trigger, context, **kwargs)
+
+    def let_training_end(self) -> None:
+        """Make the file that the training, whose only argument it is, waits for."""
+        for argument in self.args or ():
+            Path(argument).touch()
+
+
+class MortalStore:
+    """
+    Airflow's task state store, in which the process dies where the name of a job is kept.
+
+    :param store: The real one.
+    :param kept: Whether the name is kept before the process dies.
+    """
+
+    def __init__(self, store: Any, *, kept: bool) -> None:
+        self._store = store
+        self._kept = kept
+
+    def get(self, key: str) -> Any:
+        """Read."""
+        return self._store.get(key)
+
+    def set(self, key: str, value: Mapping[str, Any]) -> None:
+        """Write, or die."""
+        if "job" not in value:
+            self._store.set(key, value)
+            return
+        if self._kept:
+            self._store.set(key, value)
+        die()
+
+
+class DiesAtItsJobsName(TrainOperator):
+    """
+    Dies once its job is created.
+
+    :param kept: Whether the task state store knows the job's name then; otherwise only the job's label tells.
+    """
+
+    def __init__(self, *, kept: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kept = kept
+
+    def execute(self, context: Context) -> Any:
+        """Find or create the job."""
+        if context["ti"].try_number == 1:
+            store = MortalStore(context["task_state_store"], kept=self.kept)
+            context = cast("Context", {**context, "task_state_store": store})
+        return super().execute(context)
+
+
+class DiesBeforeItWaits(TrainOperator):
+    """Dies when the link to its job is there, and nothing waits yet."""
+
+    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+        """Wait for the end."""
+        if context["ti"].try_number == 1:
+            die()
+        return super().await_event(trigger, context, **kwargs)
+
+
+class EndsInItsFirstAttempt(TrainOperator):
+    """Lets the training end at once."""
+
+    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+        """Wait for the end."""
+        self.let_training_end()
+        return super().await_event(trigger, context, **kwargs)
+
+
+class DiesBeforeItGoesOn(EndsInItsFirstAttempt):
+    """Dies when the triggerer has told of the end, before anything is made of that."""
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the wait."""
+        if context["ti"].try_number == 1:
+            die()
+        return super().resume_execution(next_method, next_kwargs, context)
+
+
+class DiesBeforeItReports(EndsInItsFirstAttempt):
+    """Dies when it has its result, before Airflow has it."""
+
+    def post_execute(self, context: Any, result: Any = None) -> None:
+        """Do nothing more."""
+        if context["ti"].try_number == 1:
+            die()
+
+
+class LosesItsTriggerer(PersistentResourceCustomJobOperator):
+    """Waits with a :class:`MortalTrigger`."""
+
+    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+        """Wait for the end."""
+        return super().await_event(MortalTrigger(**trigger.serialize()[1]), context, **kwargs)
+
+
+class MortalTrigger(TrainingJobTrigger):
+    """Kills its triggerer when it has seen the end of its job and has told nobody; only the first time."""
+
+    async def details(self, hook: Any, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Do what the trigger does last before its event."""
+        try:
+            os.close(os.open(f"{os.environ['STAGE_DONE']}/{self.name.id}.seen", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return await super().details(hook, snapshot)
+        # Triggers run in a child of the process that talks to the database.
+        os.kill(os.getppid(), signal.SIGKILL)
+        die()
+        return {}

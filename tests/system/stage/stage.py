@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Airflow of real processes whose tasks and processes are stopped, and the emulator that they train on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from demo_cloud import Cloud
+from local_airflow import LocalAirflow
+from local_emulator import PROJECT, start_emulator
+from processes import Processes, is_alive
+
+from airflow_vertex_persistent.emulator import EmulatorControl
+from airflow_vertex_persistent.names import label_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+REGION = "europe-west4"
+PARENT = f"projects/{PROJECT}/locations/{REGION}"
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/patient:1"
+# Seconds for one thing to happen, on a slow machine.
+DEADLINE = 120.0
+
+_DOCKERFILE = 'ENTRYPOINT ["python", "train.py"]\n'
+# The test, or the task, says when the training is done.
+_TRAIN = """\
+import sys
+import time
+from pathlib import Path
+
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.1)
+"""
+_POOL: dict[str, Any] = {
+    "machine_spec": {"machine_type": "n1-standard-4"},
+    "replica_count": 40,
+    "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+}
+_CONFIGURATION = {
+    # A task waits on its worker for the others' sake no longer than the test needs.
+    "CORE__PARALLELISM": "10",
+    # What is lost is noticed, and a timeout looked for, within seconds.
+    "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+}
+_CONNECT = ("SQL_ALCHEMY_CONNECT_ARGS", "SQL_ALCHEMY_CONNECT_ARGS_ASYNC")
+
+
+@dataclass
+class Stage:
+    """
+    The running processes.
+
+    :param airflow: Its DAGs are those beside this module.
+    :param cloud: The emulator, with the persistent resource ``nightly``.
+    :param control: Orders faults of the emulator.
+    :param done: Folder in which a training looks for the file that lets it end.
+    """
+
+    airflow: LocalAirflow
+    cloud: Cloud
+    control: EmulatorControl
+    done: Path
+
+    def begin(self, dag_id: str) -> Training:
+        """Start a run of a DAG."""
+        run_id = self.airflow.api.trigger(dag_id, {})
+        return Training(self, dag_id, run_id, self.done / f"{dag_id}-{run_id}")
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something is true."""
+        self.airflow.processes.wait_for(condition, what, DEADLINE)
+
+    def wait_for_fault(self, kind: str) -> None:
+        """Wait until a fault has hit all calls that it is for."""
+
+        def used_up() -> bool:
+            (fault,) = [fault for fault in self.control.faults() if fault["kind"] == kind]
+            return bool(fault["used"] == fault["times"])
+
+        self.wait_for(used_up, f"{kind} has hit all its calls")
+
+    def triggerers(self) -> list[str]:
+        """Return the names of the triggerers that run."""
+        return [name for name in self.airflow.processes.names() if name.startswith("triggerer")]
+
+    def start_triggerer(self) -> str:
+        """Start a triggerer under a name that no other had, and return that."""
+        name = f"triggerer-{secrets.token_hex(4)}"
+        self.airflow.start("triggerer", name)
+        return name
+
+    def wait_for_triggerer(self, name: str) -> None:
+        """Wait until Airflow knows that a triggerer is alive."""
+        query = {"job_type": "TriggererJob", "job_state": "running", "is_alive": True, "hostname": name}
+
+        def alive() -> bool:
+            return bool(self.airflow.api._call("GET", "/jobs", params=query).json()["jobs"])
+
+        self.wait_for(alive, f"{name} is alive")
+
+    def restore_triggerer(self) -> None:
+        """See to it that there is one triggerer."""
+        first, *others = self.triggerers() or [self.start_triggerer()]
+        for name in others:
+            self.airflow.kill(name)
+        self.airflow.processes.signal(first, signal.SIGCONT)
+        self.wait_for_triggerer(first)
+
+    def sweep(self) -> list[str]:
+        """Run the DAG that cancels orphaned jobs, and return what it cancelled."""
+        api = self.airflow.api
+        run_id = api.trigger("sweep", {})
+        self.wait_for(lambda: api.dag_run("sweep", run_id)["state"] == "success", "the sweep is done")
+        return list(api.xcom("sweep", run_id, "sweep")["cancelled"])
+
+
+@dataclass
+class Training:
+    """
+    One run of a DAG with the task ``train``.
+
+    :param done: The file that ends the training, once it is there.
+    """
+
+    stage: Stage
+    dag_id: str
+    run_id: str
+    done: Path
+
+    def task(self) -> dict[str, Any]:
+        """Return the task instance as it is now."""
+        return self.stage.airflow.api.task_instances(self.dag_id, self.run_id)["train"]
+
+    def log(self, try_number: int = 1) -> str:
+        """Return the log of an attempt, its triggers' included, as the processes write it."""
+        folder = self.stage.airflow.home / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}"
+        files = (folder / "task_id=train").glob(f"attempt={try_number}.log*")
+        return "".join(file.read_text(encoding="utf-8") for file in files)
+
+    def result(self) -> Any:
+        """Return what the task has handed over."""
+        return self.stage.airflow.api.xcom(self.dag_id, self.run_id, "train")
+
+    def jobs(self) -> list[Any]:
+        """Return the run's jobs, the oldest first."""
+        filter_ = f'labels.airflow_dag="{self.dag_id}" AND labels.airflow_run="{label_value(self.run_id)}"'
+        jobs = self.stage.cloud._jobs.list_custom_jobs({"parent": PARENT, "filter": filter_})
+        return sorted(jobs, key=lambda job: str(job.create_time))
+
+    def states(self) -> list[str]:
+        """Return the states of the jobs, the oldest first."""
+        return [job.state.name.removeprefix("JOB_STATE_") for job in self.jobs()]
+
+    def wait_for_jobs(self, *states: str) -> None:
+        """Wait until the jobs are in these states."""
+        self.stage.wait_for(lambda: self.states() == list(states), f"the jobs of {self.dag_id} are {states}")
+
+    def wait_for_task(self, state: str, try_number: int = 1) -> None:
+        """Wait until the task is in a state."""
+
+        def reached() -> bool:
+            task = self.task()
+            return (task["state"], task["try_number"]) == (state, try_number)
+
+        self.stage.wait_for(reached, f"attempt {try_number} of {self.dag_id} is {state}")
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Wait until the first attempt's log says something."""
+        self.stage.wait_for(
+            lambda: self.log().count(text) >= times, f"the log of {self.dag_id} says {text!r}"
+        )
+
+    def wait_until_watched(self, times: int = 1) -> str:
+        """Wait until somebody watches the job, which nobody else can stop before, and return its name."""
+        self.wait_for_jobs("RUNNING")
+        (job,) = self.jobs()
+        self.wait_for_log(f"Job {job.name.rpartition('/')[2]} is RUNNING", times)
+        return str(job.name)
+
+    def triggerer(self) -> str | None:
+        """Return the name of the triggerer that the task's trigger is given to."""
+        job = self.task()["triggerer_job"]
+        return None if job is None else str(job["hostname"])
+
+    def attempt_start(self) -> datetime:
+        """Return when the task's last attempt began."""
+        return datetime.fromisoformat(self.task()["start_date"])
+
+    def check_one_job(self, *, attempts: int = 1) -> Any:
+        """Check that the task has succeeded in this attempt, with the one job that was ever created for the run."""
+        self.wait_for_task("success", attempts)
+        (job,) = self.jobs()
+        assert self.states() == ["SUCCEEDED"]
+        assert self.result()["job"] == job.name
+        return job
+
+    def act(self, method: str, path: str, **body: Any) -> None:
+        """Do what a button of Airflow's pages does."""
+        self.stage.airflow.api._call(method, f"/dags/{self.dag_id}/{path}", json=body)
+
+    def mark_as_failed(self) -> None:
+        """Mark the task as failed."""
+        self.act("PATCH", f"dagRuns/{self.run_id}/taskInstances/train", new_state="failed")
+
+    def clear(self) -> None:
+        """Clear the task."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": self.run_id, "task_ids": ["train"]}
+        self.act("POST", "clearTaskInstances", **body)
+
+    def process(self) -> psutil.Process:
+        """Return the process that runs the task, which carries the task instance's id in its title."""
+        title = f"airflow worker -- {self.task()['id']}"
+        processes = map(psutil.Process, self.stage.airflow.processes.ids())
+        (found,) = [process for process in processes if title in " ".join(process.cmdline())]
+        return found
+
+    def kill_process(self) -> None:
+        """Kill the process that runs the task, as a machine without memory would."""
+        process = self.process()
+        process.kill()
+        self.stage.wait_for(lambda: not is_alive(process), f"the process of {self.dag_id} is gone")
+
+    def lose_worker(self) -> None:
+        """Kill the process that runs the task, and the one that tells Airflow of it, as a lost machine would."""
+        process = self.process()
+        for one in (process.parent(), process):
+            one.kill()
+
+    def evict_worker(self) -> None:
+        """Tell the worker to stop and kill it when the task has heard it, as the end of a pod would."""
+        self.process().parent().send_signal(signal.SIGTERM)
+        self.wait_for_log("The job goes on")
+        self.lose_worker()
+
+
+@contextmanager
+def set_up(scratch: Path) -> Iterator[Stage]:
+    """Run all processes, below a folder."""
+    for folder, name, text in (
+        ("image", "Dockerfile", _DOCKERFILE),
+        ("image", "train.py", _TRAIN),
+        ("done", "README", "A file for each training that may end."),
+    ):
+        (scratch / folder).mkdir(exist_ok=True)
+        (scratch / folder / name).write_text(text, encoding="utf-8")
+    with Processes(scratch / "processes") as processes:
+        environment = start_emulator(
+            processes, scratch / "cloud", images={IMAGE: scratch / "image"}, buckets=[], settings={}
+        )
+        address = environment["VERTEX_AI_EMULATOR_HOST"]
+        cloud = Cloud(address, PROJECT, scratch / "cloud")
+        resource: Any = {"resource_pools": [_POOL]}
+        cloud._resources.create_persistent_resource(
+            parent=PARENT, persistent_resource=resource, persistent_resource_id="nightly"
+        )
+        environment |= {f"AIRFLOW__{name}": value for name, value in _CONFIGURATION.items()}
+        environment |= {
+            "STAGE_DONE": str(scratch / "done"),
+            "STAGE_IMAGE": IMAGE,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
+        }
+        database = os.environ.get("TEST_DATABASE")  # an empty one, see scripts/soak.sh; else SQLite
+        if database is None:
+            environment |= {
+                f"AIRFLOW__DATABASE__{name}": "airflow_local_settings.SQLITE" for name in _CONNECT
+            }
+        with (
+            LocalAirflow(
+                scratch / "airflow", HERE / "dags", environment=environment, port=0, database=database
+            ) as airflow,
+            EmulatorControl(address) as control,
+        ):
+            stage = Stage(airflow, cloud, control, scratch / "done")
+            stage.wait_for(lambda: "sweep" in airflow.api.dags(), "the DAGs are read")
+            stage.wait_for(lambda: cloud.resource_state(REGION, "nightly") == "RUNNING", "nightly runs")
+            yield stage
+        cloud.close()
