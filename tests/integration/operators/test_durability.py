@@ -82,6 +82,11 @@ def states_of(cloud: Cloud) -> list[JobState]:
     return [job.state for job in jobs_of(cloud)]
 
 
+@pytest.mark.durability(
+    "Vertex AI gives no answer for longer than ``max_outage`` while the task waits, and attempts are left",
+    "Fails with ``ServiceUnreachableError``; the retry takes the job over and succeeds.",
+    "One: it runs on.",
+)
 def test_a_retry_takes_the_job_over(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -98,6 +103,11 @@ def test_a_retry_takes_the_job_over(
     assert relay.count("CancelCustomJob") == 0
 
 
+@pytest.mark.durability(
+    "The job succeeds between two attempts",
+    "The retry returns the result of the job that has succeeded.",
+    "One: it is not run again.",
+)
 def test_a_retry_gives_the_result_of_a_job_that_has_succeeded(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -115,6 +125,11 @@ def test_a_retry_gives_the_result_of_a_job_that_has_succeeded(
     assert relay.count("CreateCustomJob") == 1
 
 
+@pytest.mark.durability(
+    "The training code fails",
+    "Fails with ``JobFailedError``; the retry starts anew.",
+    "Has failed; another takes its place.",
+)
 def test_a_retry_replaces_a_failed_job(
     cloud: Cloud, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -129,6 +144,11 @@ def test_a_retry_replaces_a_failed_job(
         assert job.name.rpartition("/")[2] in str(error)
 
 
+@pytest.mark.durability(
+    "Somebody cancels the job between two attempts",
+    "The retry waits for its end, starts anew and succeeds.",
+    "Is cancelled; another takes its place.",
+)
 def test_a_retry_replaces_a_cancelled_job(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -143,6 +163,11 @@ def test_a_retry_replaces_a_cancelled_job(
     assert new.create_time >= old.end_time
 
 
+@pytest.mark.durability(
+    "Vertex AI creates the job and the reply is lost",
+    "Finds the job by its key and goes on, without a retry.",
+    "One: it runs on.",
+)
 def test_a_create_whose_reply_is_lost(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -155,6 +180,11 @@ def test_a_create_whose_reply_is_lost(
     assert relay.count("CreateCustomJob") == 1
 
 
+@pytest.mark.durability(
+    "A create gets no answer and has not happened",
+    "Finds no job by its key and repeats the create, without a retry.",
+    "One.",
+)
 def test_a_create_that_did_not_happen(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -166,6 +196,11 @@ def test_a_create_that_did_not_happen(
     assert relay.count("CreateCustomJob") == 2
 
 
+@pytest.mark.durability(
+    "Vertex AI refuses a create: too many calls a minute",
+    "Repeats the create, without a retry.",
+    "One.",
+)
 def test_too_many_calls_a_minute(cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]) -> None:
     """A create that came too early is repeated, since it cannot have made a job."""
     text = "Quota exceeded for quota metric 'Job create requests' and limit 'requests per minute per region'"
@@ -176,6 +211,11 @@ def test_too_many_calls_a_minute(cloud: Cloud, relay: Relay, train: Make, run_da
     assert relay.count("CreateCustomJob") == 2
 
 
+@pytest.mark.durability(
+    "Vertex AI answers no create for ``max_outage``",
+    "Fails with ``ServiceUnreachableError``.",
+    "None.",
+)
 def test_a_service_that_creates_nothing(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -188,6 +228,11 @@ def test_a_service_that_creates_nothing(
     assert cloud.all_jobs() == []
 
 
+@pytest.mark.durability(
+    "An attempt that was thought dead has created another job",
+    "The next attempt takes the oldest job over.",
+    "The oldest runs on; the others are cancelled.",
+)
 def test_two_jobs_of_one_execution(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -205,6 +250,11 @@ def test_two_jobs_of_one_execution(
     assert (old.state, new.state) == (RUNNING, CANCELLED)
 
 
+@pytest.mark.durability(
+    "The DAG is changed between two attempts",
+    "The retry starts anew and succeeds.",
+    "Is cancelled; another takes its place.",
+)
 def test_a_dag_that_was_changed(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -219,6 +269,11 @@ def test_a_dag_that_was_changed(
     assert old.labels["airflow_request"] != new.labels["airflow_request"]
 
 
+@pytest.mark.durability(
+    "A retry with ``durable=False``",
+    "The retry starts anew.",
+    "Is cancelled; another takes its place.",
+)
 def test_a_task_that_is_not_durable(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -232,6 +287,11 @@ def test_a_task_that_is_not_durable(
     assert old.labels["airflow_execution"] != new.labels["airflow_execution"]
 
 
+@pytest.mark.durability(
+    "Cleared when it has failed and left its job running, as with ``cancel_on_kill=False``",
+    "Starts anew.",
+    "Is cancelled; another takes its place.",
+)
 def test_a_cleared_task(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -245,6 +305,11 @@ def test_a_cleared_task(
     assert old.labels["airflow_execution"] != new.labels["airflow_execution"]
 
 
+@pytest.mark.durability(
+    "Cleared when its job has succeeded",
+    "Starts anew and succeeds.",
+    "Has succeeded; another is created.",
+)
 def test_a_cleared_task_trains_again(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -264,6 +329,11 @@ def test_a_cleared_task_trains_again(
     assert result["job"] == new.name
 
 
+@pytest.mark.durability(
+    "Vertex AI gives no answer for longer than ``max_outage`` while the task waits, in the last attempt",
+    "Fails with ``ServiceUnreachableError``.",
+    "Is cancelled; with ``cancel_on_kill=False`` it runs on.",
+)
 @pytest.mark.parametrize(("cancel_on_kill", "state"), [(True, CANCELLED), (False, RUNNING)])
 def test_the_last_attempt_fails(  # noqa: PLR0917 - one row of a table
     cloud: Cloud,
@@ -283,6 +353,11 @@ def test_the_last_attempt_fails(  # noqa: PLR0917 - one row of a table
     assert relay.count("CancelCustomJob") == int(cancel_on_kill)
 
 
+@pytest.mark.durability(
+    "The connection's account loses the permission to read the job while the task waits",
+    "Fails with ``VertexTrainingError`` at once, in each attempt.",
+    "Runs on, until the last attempt cancels it.",
+)
 def test_only_the_last_attempt_cancels(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -296,6 +371,11 @@ def test_only_the_last_attempt_cancels(
     assert relay.count("CancelCustomJob") == 1
 
 
+@pytest.mark.durability(
+    "The last attempt fails, and Vertex AI refuses to cancel the job",
+    "Fails with its own error.",
+    "Runs on.",
+)
 def test_a_job_that_cannot_be_cancelled(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run]
 ) -> None:
@@ -307,6 +387,11 @@ def test_a_job_that_cannot_be_cancelled(
     assert states_of(cloud) == [RUNNING]
 
 
+@pytest.mark.durability(
+    "Longer than ``execution_timeout`` while it runs or is deferred",
+    "Fails with that error.",
+    "Is cancelled.",
+)
 @pytest.mark.parametrize(("cancel_on_kill", "state"), [(True, CANCELLED), (False, RUNNING)])
 def test_an_execution_timeout_while_running(  # noqa: PLR0917 - one row of a table
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], cancel_on_kill: bool, state: JobState

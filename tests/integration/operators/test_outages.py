@@ -82,6 +82,11 @@ def its_cloud(emulator: EmulatorProcess, cloud_at: Callable[[str, Path], Cloud],
     return cloud
 
 
+@pytest.mark.durability(
+    "Vertex AI goes away for good while the task waits",
+    "Fails with ``ServiceUnreachableError`` after ``max_outage``.",
+    "Nobody can tell.",
+)
 def test_an_emulator_that_is_killed(
     emulator: EmulatorProcess,
     its_cloud: Cloud,
@@ -105,6 +110,11 @@ def test_an_emulator_that_is_killed(
         assert part in str(error)
 
 
+@pytest.mark.durability(
+    "Vertex AI loses the job while the task waits",
+    "Fails with ``JobInterruptedError``; the retry starts anew and succeeds.",
+    "Has failed; another takes its place.",
+)
 def test_a_service_that_loses_a_job(
     emulator: EmulatorProcess,
     its_cloud: Cloud,
@@ -141,6 +151,11 @@ def test_a_service_that_loses_a_job(
     assert (lost.state.name, done.state.name) == ("JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED")
 
 
+@pytest.mark.durability(
+    "Vertex AI gives no answer for less than ``max_outage`` while the task waits",
+    "Goes on, without a retry.",
+    "One: it runs on.",
+)
 def test_an_outage_is_waited_out(
     empty_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -152,6 +167,11 @@ def test_an_outage_is_waited_out(
     assert relay.count("GetCustomJob") > 4
 
 
+@pytest.mark.durability(
+    "Somebody deletes the job while the task waits",
+    "Fails with ``VertexTrainingError`` at once.",
+    "Is gone.",
+)
 def test_a_job_that_is_gone(
     empty_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -166,6 +186,11 @@ def test_a_job_that_is_gone(
     assert relay.count("GetCustomJob") == 1
 
 
+@pytest.mark.durability(
+    "The connection's account loses the permission to read the job while the task waits",
+    "Fails with ``VertexTrainingError`` at once, in each attempt.",
+    "Runs on, until the last attempt cancels it.",
+)
 def test_a_permission_that_is_missing(
     empty_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -180,6 +205,11 @@ def test_a_permission_that_is_missing(
     assert relay.count("GetCustomJob") == 1
 
 
+@pytest.mark.durability(
+    "Vertex AI answers no create for ``max_outage``",
+    "Fails with ``ServiceUnreachableError``.",
+    "None.",
+)
 def test_a_create_without_an_answer(
     empty_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
@@ -193,6 +223,11 @@ def test_a_create_without_an_answer(
     assert empty_cloud.all_jobs() == []
 
 
+@pytest.mark.durability(
+    "The project's quota forbids the job",
+    "Fails with ``QuotaExceededError``.",
+    "None.",
+)
 def test_a_quota_that_is_used_up(
     empty_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
