@@ -6,9 +6,11 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
-STEPS="other_pythons lowest_versions postgresql browser"
+STEPS="other_pythons lowest_versions kills postgresql browser"
 SUPPORTED="3.11 3.12 3.13"
 TRAINER=dags_examples/trainer/requirements.txt
+# What stops tasks and processes of a running Airflow.
+STOPS=(tests/system/test_{kill_points,stops,triggerers,orphans}.py)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -63,7 +65,12 @@ lowest_versions() {
         run_tests "$scratch/lowest"
 }
 
-# The whole night with Airflow's metadata in PostgreSQL, in a cluster of its own.
+# Every kill and stop, again and again.
+kills() {
+    KILL_ROUNDS=3 .venv/bin/python -m pytest -p no:cacheprovider "${STOPS[@]}"
+}
+
+# The whole night, and every kill and stop, with Airflow's metadata in PostgreSQL, in a cluster of its own.
 postgresql() {
     if ! command -v pg_virtualenv >/dev/null; then
         as_root apt-get update -qq && as_root apt-get install -qq -y postgresql >/dev/null || return 1
@@ -72,9 +79,14 @@ postgresql() {
         install_into "$scratch/postgresql" --constraint constraints.txt --requirement "$TRAINER" \
             --editable ".[test]" "apache-airflow[postgres]" || return 1
     pg_virtualenv bash -c '
-        createdb airflow &&
-        TEST_DATABASE="postgresql+psycopg2://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/airflow" "$0" -m pytest \
-            -p no:cacheprovider tests/system/test_nightly_retraining.py' "$scratch/postgresql/bin/python"
+        run_in() {
+            createdb "$1" &&
+                TEST_DATABASE="postgresql+psycopg2://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$1" \
+                    "$python" -m pytest -p no:cacheprovider "${@:2}"
+        }
+        python=$0
+        run_in night tests/system/test_nightly_retraining.py && KILL_ROUNDS=3 run_in stops "$@"
+    ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
 }
 
 # The tests that look at Airflow's pages in headless Chromium.
