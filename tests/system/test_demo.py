@@ -50,6 +50,7 @@ class RunningDemo:
         deadline = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < deadline, self.output
+            assert self.process.poll() is None, self.output
             self._seen.update(psutil.Process(self.process.pid).children(recursive=True))
             time.sleep(0.2)
 
