@@ -20,7 +20,7 @@ from airflow_api import AirflowApi
 from processes import Processes, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 COMPONENTS = {
@@ -29,7 +29,6 @@ COMPONENTS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-HEALTH_NAMES = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 USER = PASSWORD = "admin"  # noqa: S105 (loopback only, and printed for whoever wants to look)
 START_TIMEOUT = 120.0
 # Airflow names a process by its host; here all share one, and two triggerers have to be told apart.
@@ -51,6 +50,7 @@ class LocalAirflow:
     :param environment: Variables for all processes, such as connections.
     :param port: Where the API server listens if that is free; otherwise any free port is taken.
     :param database: SQLAlchemy address of an empty database; by default SQLite in the scratch folder.
+    :param components: What to start at the beginning; by default one of each.
     """
 
     def __init__(
@@ -61,23 +61,25 @@ class LocalAirflow:
         environment: Mapping[str, str] | None = None,
         port: int = 8080,
         database: str | None = None,
+        components: Sequence[str] = tuple(COMPONENTS),
     ) -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port(port)}"
         self.api = AirflowApi(self.url, USER, PASSWORD)
         self.processes = Processes(home / "processes")
         self._started = contextlib.ExitStack()
-        self._environment = {**_settings(home, dags_folder, self.url), **(environment or {})}
-        if database is not None:
-            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
+        self._components = components
+        self.environment = {**_settings(home, dags_folder, self.url), **(environment or {})}
+        self.database = database or f"sqlite:///{home / 'airflow.db'}"
+        self.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database
 
     def __enter__(self) -> Self:
-        """Create the database, start every process and wait until all are healthy."""
+        """Create the database, start the processes and wait until all are healthy."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.api.close)
             stack.enter_context(self.processes)
             self._prepare()
-            for component in COMPONENTS:
+            for component in self._components:
                 self.start(component)
             self.processes.wait_for(self._is_healthy, "Airflow is healthy", START_TIMEOUT)
             self._started = stack.pop_all()
@@ -87,14 +89,15 @@ class LocalAirflow:
         """End every process."""
         self._started.close()
 
-    def start(self, component: str, name: str | None = None) -> None:
+    def start(self, component: str, name: str | None = None, *options: str) -> None:
         """
         Start a process.
 
         :param component: One of ``api-server``, ``dag-processor``, ``scheduler``, ``triggerer``.
         :param name: What to call it, also its host name in Airflow's eyes; by default the component.
+        :param options: More of the component's command line, such as ``--capacity``, ``1000``.
         """
-        self._run(name or component, *COMPONENTS[component])
+        self._run(name or component, *COMPONENTS[component], *options)
 
     def kill(self, name: str) -> None:
         """End a process and all that it started with SIGKILL, as a lost machine would."""
@@ -102,7 +105,9 @@ class LocalAirflow:
 
     def _is_healthy(self) -> bool:
         health = self.api.health()
-        return all(health.get(name) == "healthy" for name in HEALTH_NAMES)
+        # The API server itself shows its health by answering, and by the database that it reaches.
+        names = {"metadatabase", *self._components} - {"api-server"}
+        return all(health.get(name.replace("-", "_")) == "healthy" for name in names)
 
     def _prepare(self) -> None:
         for folder in ("config", "tmp"):
@@ -114,7 +119,7 @@ class LocalAirflow:
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [sys.executable, "-m", "airflow", *arguments]
-        environment = {**self._environment, "LOCAL_AIRFLOW_NAME": name}
+        environment = {**self.environment, "LOCAL_AIRFLOW_NAME": name}
         self.processes.start(name, command, environment, self.home)
 
 

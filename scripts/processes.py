@@ -112,9 +112,14 @@ class Processes:
         """Return the names under which processes were started that nobody has ended, the oldest first."""
         return list(self._running)
 
-    def ids(self) -> list[int]:
-        """Return the ids of all living processes, those that the started ones started included."""
-        return [member.pid for member in _members(list(self._running.values()))]
+    def ids(self, *names: str) -> list[int]:
+        """
+        Return the ids of living processes, those that the started ones started included.
+
+        :param names: Of the started ones; by default all.
+        """
+        leaders = [process for name, process in self._running.items() if not names or name in names]
+        return [member.pid for member in _members(leaders)]
 
     def log_path(self, name: str) -> Path:
         """Return where a process writes its output."""
