@@ -28,7 +28,7 @@ def start_emulator(
     *,
     images: Mapping[str, Path],
     buckets: Sequence[str],
-    settings: Mapping[str, float],
+    settings: Mapping[str, float | str],
 ) -> dict[str, str]:
     """
     Start ``vertex-emulator`` and return the environment in which Airflow finds it.

@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
-STEPS="other_pythons lowest_versions kills postgresql browser"
+STEPS="other_pythons lowest_versions kills postgresql browser submissions"
 SUPPORTED="3.11 3.12 3.13"
 TRAINER=dags_examples/trainer/requirements.txt
 # What stops tasks and processes of a running Airflow.
@@ -89,12 +89,17 @@ postgresql() {
     ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
 }
 
+# Two hundred tasks that all want a job at once, of a service that takes thirty a minute.
+submissions() {
+    .venv/bin/python -m pytest -p no:cacheprovider -m soak tests/system/test_many_submissions.py
+}
+
 # The tests that look at Airflow's pages in headless Chromium.
 browser() {
     if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
         as_root apt-get update -qq && as_root apt-get install -qq -y chromium chromium-driver >/dev/null || return 1
     fi
-    .venv/bin/python -m pytest -m soak
+    .venv/bin/python -m pytest -p no:cacheprovider -m soak tests/system/test_browser.py
 }
 
 as_root() {
