@@ -65,8 +65,8 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
 )
 def test_create_not_there_yet(training: Training) -> None:
     """A create that was still on its way when the task was killed never happens, and the retry creates the job."""
-    job = training.check_one_job(attempts=2)
-    assert job.create_time > training.attempt_start()
+    job = training.check_one_job()
+    assert job.create_time > training.attempt_start(2)
 
 
 @pytest.mark.durability(
@@ -166,9 +166,9 @@ def test_result_not_reported(training: Training) -> None:
 
 
 def check_taken_over(training: Training) -> None:
-    """Check that the second attempt found the first one's job, and ended with its result and link."""
-    job = training.check_one_job(attempts=2)
-    assert job.create_time < training.attempt_start()
+    """Check that the second attempt found the first one's job, and the task ended with its result and link."""
+    job = training.check_one_job()
+    assert job.create_time < training.attempt_start(2)
     assert f"Job of this task: {job.name}" in training.log(2)
     api, key = training.stage.airflow.api, TrainingJobLink().xcom_key
     assert job.name.rpartition("/")[2] in api.xcom(training.dag_id, training.run_id, "train", key)

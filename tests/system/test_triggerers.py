@@ -53,7 +53,7 @@ def test_killed_while_waiting(stage: Stage, training: Training, triggerer: str) 
     stage.airflow.kill(triggerer)
     stage.start_triggerer()
     training.done.touch()
-    training.check_one_job()
+    training.check_one_attempt()
 
 
 @pytest.mark.durability(
@@ -69,7 +69,7 @@ def test_killed_at_the_end(stage: Stage, training: Training, triggerer: str) -> 
     training.wait_for_jobs("SUCCEEDED")
     assert training.task()["state"] == "deferred"
     stage.start_triggerer()
-    training.check_one_job()
+    training.check_one_attempt()
 
 
 @pytest.mark.durability(
@@ -83,7 +83,7 @@ def test_killed_beside_another(stage: Stage, training: Training, watching: tuple
     stage.airflow.kill(holder)
     wait_until_taken_by(training, other)
     training.done.touch()
-    training.check_one_job()
+    training.check_one_attempt()
 
 
 @pytest.mark.durability(
@@ -100,4 +100,4 @@ def test_silent_for_a_while(stage: Stage, training: Training, watching: tuple[st
     training.wait_for_log("goes on: its task is deferred")
     assert training.states() == ["RUNNING"]
     training.done.touch()
-    training.check_one_job()
+    training.check_one_attempt()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -149,7 +150,7 @@ class Training:
     def log(self, try_number: int = 1) -> str:
         """Return the log of an attempt, its triggers' included, as the processes write it."""
         folder = self.stage.airflow.home / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}"
-        files = (folder / "task_id=train").glob(f"attempt={try_number}.log*")
+        files = sorted((folder / "task_id=train").glob(f"attempt={try_number}.log*"))
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
     def result(self) -> Any:
@@ -197,17 +198,24 @@ class Training:
         job = self.task()["triggerer_job"]
         return None if job is None else str(job["hostname"])
 
-    def attempt_start(self) -> datetime:
-        """Return when the task's last attempt began."""
-        return datetime.fromisoformat(self.task()["start_date"])
+    def attempt_start(self, try_number: int) -> datetime:
+        """Return when an attempt began to write its log."""
+        return datetime.fromisoformat(json.loads(self.log(try_number).partition("\n")[0])["timestamp"])
 
-    def check_one_job(self, *, attempts: int = 1) -> Any:
-        """Check that the task has succeeded in this attempt, with the one job that was ever created for the run."""
-        self.wait_for_task("success", attempts)
+    def check_one_job(self) -> Any:
+        """Check that the task has succeeded, and with the one job that was ever created for the run; return that."""
+        self.stage.wait_for(
+            lambda: self.task()["state"] == "success", f"the task of {self.dag_id} has succeeded"
+        )
         (job,) = self.jobs()
         assert self.states() == ["SUCCEEDED"]
         assert self.result()["job"] == job.name
         return job
+
+    def check_one_attempt(self) -> None:
+        """Check the same, and that it took no retry."""
+        self.check_one_job()
+        assert self.task()["try_number"] == 1
 
     def act(self, method: str, path: str, **body: Any) -> None:
         """Do what a button of Airflow's pages does."""
