@@ -15,8 +15,9 @@ STOPS=(tests/system/test_{kill_points,stops,triggerers,orphans}.py)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+# All tests, and of those with an Airflow of their own the one that runs a whole night.
 run_tests() {
-    scripts/run_tests.sh "$1/bin/python"
+    scripts/run_tests.sh "$1/bin/python" tests/system/test_nightly_retraining.py
 }
 
 # The tests on every supported Python that .venv does not have.

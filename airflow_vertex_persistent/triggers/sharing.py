@@ -133,9 +133,10 @@ class SharedLooks:
         self._failures = self._failures + 1 if passing else 0
         if not passing:
             look.turns = self._give_turns(asked, look.found)
-        self._paid = (
-            max(self._paid, began) + (self._source.reads - before + len(look.turns)) * _SECONDS_PER_READ
-        )
+        # Paid for from now on: the first round waits for its client, for seconds while a triggerer starts, and that
+        # is no time without calls which later rounds may make up for.
+        cost = (self._source.reads - before + len(look.turns)) * _SECONDS_PER_READ
+        self._paid = max(self._paid, loop_time()) + cost
         if whole or passing:
             self._due = began + outage_pause(self._interval, self._failures)
         return look

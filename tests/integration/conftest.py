@@ -120,6 +120,16 @@ class Cloud:
         """Return every job there is."""
         return list(self.jobs.list_custom_jobs(parent=PARENT))
 
+    def settled_jobs(self) -> list[Any]:
+        """Return all jobs, the oldest first, when none is on its way to its end."""
+        moving = {JobState.JOB_STATE_PENDING, JobState.JOB_STATE_CANCELLING}
+        self.wait_for(lambda: not moving & {job.state for job in self.all_jobs()}, "no job is on its way")
+        return sorted(self.all_jobs(), key=lambda job: str(job.create_time))
+
+    def settled_states(self) -> list[JobState]:
+        """Return the states of all jobs, the oldest first, when none is on its way to its end."""
+        return [job.state for job in self.settled_jobs()]
+
     def running_job(self) -> CustomJob:
         """Wait for the one job that runs."""
 

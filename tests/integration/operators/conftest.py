@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from tests.conftest import Relay
+    from tests.integration.conftest import Cloud
+
 REGION = "europe-west4"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
 MACHINE = "n1-standard-4"
@@ -40,6 +43,14 @@ DEADLINE = 60.0
 def deferrable(request: pytest.FixtureRequest) -> bool:
     """Both ways to wait."""
     return bool(request.param)
+
+
+@pytest.fixture
+def relayed_cloud(empty_cloud: Cloud, relay: Relay) -> Cloud:
+    """An emulator behind a relay, with the persistent resource ``nightly``."""
+    assert relay.address != empty_cloud.address
+    empty_cloud.create_resource()
+    return empty_cloud
 
 
 @dataclass

@@ -45,11 +45,13 @@ class FakeSource:
         self.present = set(self.moving)
         self.reads_of_list = reads_of_list
         self.error: Exception | None = None
+        self.seconds_of_list = 0.0
         self.asked: list[tuple[float, set[str]]] = []
 
     async def read_moving(self, found: dict[Identity, Mapping[str, Any]]) -> None:
         """Read what the list gives."""
         self.reads += self.reads_of_list
+        await asyncio.sleep(self.seconds_of_list)
         found |= {job(number).name.identity: RUNNING for number in self.moving}
         if self.error is not None:
             raise self.error
@@ -214,6 +216,20 @@ def test_our_own_errors_propagate(run_timeless: RunTimeless) -> None:
     source.error = ZeroDivisionError("bug")
     with pytest.raises(ZeroDivisionError, match="bug"):
         run_timeless(see(source, 1))
+
+
+def test_a_slow_start_is_not_made_up_for(run_timeless: RunTimeless) -> None:
+    """The reads of the first round are paid for from its end: when they began, nobody knows."""
+    source = FakeSource({1}, reads_of_list=50)
+    source.seconds_of_list = 20.0
+
+    def act(_: int, __: Look) -> None:
+        source.seconds_of_list = 0.0
+
+    (first, _), (second, _), (third, _) = run_timeless(see(source, 3, act))
+    assert first == pytest.approx(20.0)
+    assert second - first == pytest.approx(50 * 60 / READS_PER_MINUTE)
+    assert third - second == pytest.approx(50 * 60 / READS_PER_MINUTE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
