@@ -2,7 +2,7 @@
 """
 A task's process is killed at every step of its first attempt: the next one ends with the one job that there is.
 
-All runs begin at once and need no further help; a test waits for its own and looks at what became of it.
+All runs begin at once; a test waits for the end of its own and looks at what became of it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ LOSSES = {
     "worker_lost_blocking": Training.lose_worker,
     "process_killed_blocking": Training.kill_process,
 }
+# What is killed when the training has ended.
+AT_THE_END = ("event_not_handled", "result_not_reported")
 
 
 def begin_slow(stage: Stage, dags: list[str], kind: str) -> dict[str, Training]:
@@ -38,7 +40,7 @@ def begin_slow(stage: Stage, dags: list[str], kind: str) -> dict[str, Training]:
 
 @pytest.fixture(scope="module")
 def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
-    """Start a run for each test, and kill what does not kill itself."""
+    """Start a run for each test, kill what does not kill itself, and let trainings end that are waited for again."""
     stage.control.clear_faults()
     not_there = begin_slow(stage, [dag for dag in dags if "create_not_there_yet" in dag], "slow_request")
     no_reply = begin_slow(stage, [dag for dag in dags if "create_without_reply" in dag], "slow_reply")
@@ -55,6 +57,8 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
         if dag_id in begun:
             begun[dag_id].wait_until_watched()
             happen(begun[dag_id])
+    for dag_id, training in begun.items():
+        training.let_end(1 if dag_id.startswith(AT_THE_END) else 2)
     return begun
 
 
@@ -65,7 +69,7 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
 )
 def test_create_not_there_yet(training: Training) -> None:
     """A create that was still on its way when the task was killed never happens, and the retry creates the job."""
-    job = training.check_one_job()
+    job = training.check_one_job(attempts=2)
     assert job.create_time > training.attempt_start(2)
 
 
@@ -167,7 +171,7 @@ def test_result_not_reported(training: Training) -> None:
 
 def check_taken_over(training: Training) -> None:
     """Check that the second attempt found the first one's job, and the task ended with its result and link."""
-    job = training.check_one_job()
+    job = training.check_one_job(attempts=2)
     assert job.create_time < training.attempt_start(2)
     assert f"Job of this task: {job.name}" in training.log(2)
     api, key = training.stage.airflow.api, TrainingJobLink().xcom_key

@@ -37,13 +37,13 @@ def test_cleared(stage: Stage, training: Training) -> None:
     bystander.wait_until_watched()
     training.clear()
     training.wait_for_jobs("CANCELLED", "RUNNING")
-    training.done.touch()
+    training.let_end(2)
     training.wait_for_task("success", try_number=2)
     old, new = training.jobs()
     assert training.states() == ["CANCELLED", "SUCCEEDED"]
     assert old.labels["airflow_execution"] != new.labels["airflow_execution"]
     assert training.result()["job"] == new.name
-    bystander.done.touch()
+    bystander.let_end()
     bystander.check_one_job()
 
 

@@ -52,8 +52,8 @@ def test_killed_while_waiting(stage: Stage, training: Training, triggerer: str) 
     training.wait_until_watched()
     stage.airflow.kill(triggerer)
     stage.start_triggerer()
-    training.done.touch()
-    training.check_one_attempt()
+    training.let_end()
+    training.check_one_job()
 
 
 @pytest.mark.durability(
@@ -64,12 +64,12 @@ def test_killed_while_waiting(stage: Stage, training: Training, triggerer: str) 
 def test_killed_at_the_end(stage: Stage, training: Training, triggerer: str) -> None:
     """What a triggerer saw and could not tell is seen again by the next."""
     training.wait_until_watched()
-    training.done.touch()
+    training.let_end()
     stage.airflow.processes.wait_for_end(triggerer, 120)
     training.wait_for_jobs("SUCCEEDED")
     assert training.task()["state"] == "deferred"
     stage.start_triggerer()
-    training.check_one_attempt()
+    training.check_one_job()
 
 
 @pytest.mark.durability(
@@ -82,8 +82,8 @@ def test_killed_beside_another(stage: Stage, training: Training, watching: tuple
     holder, other = watching
     stage.airflow.kill(holder)
     wait_until_taken_by(training, other)
-    training.done.touch()
-    training.check_one_attempt()
+    training.let_end()
+    training.check_one_job()
 
 
 @pytest.mark.durability(
@@ -99,5 +99,5 @@ def test_silent_for_a_while(stage: Stage, training: Training, watching: tuple[st
     stage.airflow.processes.signal(holder, signal.SIGCONT)
     training.wait_for_log("goes on: its task is deferred")
     assert training.states() == ["RUNNING"]
-    training.done.touch()
-    training.check_one_attempt()
+    training.let_end()
+    training.check_one_job()

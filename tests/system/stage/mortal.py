@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Operators whose own process is killed, with SIGKILL, at one step of their first attempt.
-
-The attempt after it lets the training end as soon as it waits for it, so that a run needs no further help.
-"""
+"""Operators whose own process is killed, with SIGKILL, at one step of their first attempt."""
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
@@ -26,21 +21,6 @@ if TYPE_CHECKING:
 def die() -> None:
     """End this process without a chance to do anything."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-class TrainOperator(PersistentResourceCustomJobOperator):
-    """Lets the training, which otherwise does not end, end in the second attempt."""
-
-    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
-        """Wait for the end."""
-        if context["ti"].try_number > 1:
-            self.let_training_end()
-        return super().await_event(trigger, context, **kwargs)
-
-    def let_training_end(self) -> None:
-        """Make the file that the training, whose only argument it is, waits for."""
-        for argument in self.args or ():
-            Path(argument).touch()
 
 
 class MortalStore:
@@ -69,7 +49,7 @@ class MortalStore:
         die()
 
 
-class DiesAtItsJobsName(TrainOperator):
+class DiesAtItsJobsName(PersistentResourceCustomJobOperator):
     """
     Dies once its job is created.
 
@@ -88,7 +68,7 @@ class DiesAtItsJobsName(TrainOperator):
         return super().execute(context)
 
 
-class DiesBeforeItWaits(TrainOperator):
+class DiesBeforeItWaits(PersistentResourceCustomJobOperator):
     """Dies when the link to its job is there, and nothing waits yet."""
 
     def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
@@ -98,16 +78,7 @@ class DiesBeforeItWaits(TrainOperator):
         return super().await_event(trigger, context, **kwargs)
 
 
-class EndsInItsFirstAttempt(TrainOperator):
-    """Lets the training end at once."""
-
-    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
-        """Wait for the end."""
-        self.let_training_end()
-        return super().await_event(trigger, context, **kwargs)
-
-
-class DiesBeforeItGoesOn(EndsInItsFirstAttempt):
+class DiesBeforeItGoesOn(PersistentResourceCustomJobOperator):
     """Dies when the triggerer has told of the end, before anything is made of that."""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -117,7 +88,7 @@ class DiesBeforeItGoesOn(EndsInItsFirstAttempt):
         return super().resume_execution(next_method, next_kwargs, context)
 
 
-class DiesBeforeItReports(EndsInItsFirstAttempt):
+class DiesBeforeItReports(PersistentResourceCustomJobOperator):
     """Dies when it has its result, before Airflow has it."""
 
     def post_execute(self, context: Any, result: Any = None) -> None:
