@@ -147,11 +147,17 @@ def test_create_while_it_is_being_deleted(
     start_cloud: Callable[..., Cloud], create: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """A resource that is on its way out is no resource: the task says so and a retry creates it anew."""
-    # Long enough for the first attempt to see it, also on a slow machine; retries follow each other at once.
+    # Long enough for the first attempt, which begins with the deletion; retries follow each other at once.
     cloud = start_cloud(resource_teardown_seconds=4)
     cloud.create_resource()
-    cloud.resources.delete_persistent_resource(name=cloud.resource().name)  # type: ignore[union-attr]
-    create(deferrable=deferrable, retries=200)
+    resource = cloud.resource()
+    assert resource is not None
+
+    def delete(context: Any) -> None:
+        if context["ti"].try_number == 1:
+            cloud.resources.delete_persistent_resource(name=resource.name)
+
+    create(deferrable=deferrable, retries=200, pre_execute=delete)
     run = run_dag()
     assert run.result("create")["state"] == "RUNNING"
     assert {type(error) for error in run.errors["create"]} == {PersistentResourceError}
