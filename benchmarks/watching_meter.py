@@ -82,8 +82,7 @@ class Meter:
         """Return the most reads in any minute."""
         most = first = 0
         for last in self.samples:
-            # The shortest stretch of at least a minute.
-            while last.at - self.samples[first + 1].at >= _MINUTE:
+            while last.at - self.samples[first].at > _MINUTE:
                 first += 1
             most = max(most, last.reads - self.samples[first].reads)
         return most
