@@ -103,6 +103,7 @@ class JobRun:
         self._stop_text = ""
         self._created = world.clock()
         self._running: dict[Task, Running] = {}
+        self._time_limit = asyncio.timeout(None)
         self.task = asyncio.create_task(self._supervise(), name=f"job {key.id}")
 
     @property
@@ -179,7 +180,7 @@ class JobRun:
         self._say("Vertex AI is setting up this job.")
         self._say("Waiting for training program to start.")
         self._say("Job is preparing.")
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(None) as self._time_limit:
             await self._run_until_decided()
         self._say("Task completed. Exit code (0). Exit reason (SUCCEEDED)")
 
@@ -231,6 +232,8 @@ class JobRun:
             await self._start(task, addresses, attempt)
         if self._job.state == JobState.JOB_STATE_PENDING:
             self._move(JobState.JOB_STATE_RUNNING)
+            # What counts is the time at work: getting all replicas up is none of it.
+            self._time_limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
             self._say("Job is running.")
         primary, going = tasks[0], {running.exited: task for task, running in self._running.items()}
         while True:

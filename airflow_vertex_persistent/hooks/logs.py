@@ -50,7 +50,8 @@ async def last_lines(
     client = await hook.client(LoggingServiceV2AsyncClient, None)
     pager = await client.list_log_entries(request, retry=_RETRY, timeout=_TIMEOUT)
     async for page in pager.pages:
-        return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
+        if page.entries:  # Cloud Logging may answer an empty page while it still searches
+            return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
     return []
 
 

@@ -80,10 +80,15 @@ class TrainingJobHook(VertexHook):
             timeout=CREATE_TIMEOUT,
         )
 
-    def get_custom_job(self, name: ResourceName) -> CustomJob:
-        """Return a custom job as it is now."""
+    def get_custom_job(self, name: ResourceName, *, quickly: bool = False) -> CustomJob:
+        """
+        Return a custom job as it is now.
+
+        :param quickly: With the short deadline and the few retries of a cancel.
+        """
+        retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
         return self.client(JobServiceClient, name.region).get_custom_job(
-            name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
+            name=str(name), retry=retry, timeout=timeout
         )
 
     def list_custom_jobs(

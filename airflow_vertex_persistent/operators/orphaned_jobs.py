@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import CallProblem, VertexTrainingError, call_problem
+from airflow_vertex_persistent.exceptions import VertexTrainingError, call_problem
 from airflow_vertex_persistent.names import (
     DAG_LABEL,
     DATE_LABEL,
@@ -16,7 +16,6 @@ from airflow_vertex_persistent.names import (
     MAP_INDEX_LABEL,
     RUN_LABEL,
     TASK_LABEL,
-    ResourceName,
     label_value,
     parse_date_label,
 )
@@ -151,23 +150,19 @@ class CancelOrphanedJobsOperator(VertexOperator):
         return orphaned, unknown
 
     def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
+        from airflow_vertex_persistent.operators.submission import cancel_job
+
         cancelled, problems = [], []
         # Airflow's answers took their time: some may have ended in order.
         active = self._active_jobs(hook)
-        for job in orphaned:
-            if job not in active:
-                continue
+        for job in filter(active.__contains__, orphaned):
             try:
-                hook.cancel_custom_job(ResourceName.parse(job))
+                if cancel_job(hook, job, self.log, "its task has ended"):
+                    cancelled.append(job)
             except Exception as error:
-                problem = call_problem(error)
-                if problem is None:
+                if call_problem(error) is None:
                     raise
-                if problem not in {CallProblem.NOT_NOW, CallProblem.MISSING}:  # else it has just ended
-                    problems.append(f"\n  - {job}: {error}")
-            else:
-                self.log.info("Cancelled %s", job)
-                cancelled.append(job)
+                problems.append(f"\n  - {job}: {error}")
         if problems:
             raise VertexTrainingError(
                 f"{len(problems)} of {len(orphaned)} orphaned jobs could not be cancelled:{''.join(problems)}\n"

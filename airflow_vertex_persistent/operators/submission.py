@@ -49,6 +49,7 @@ class Submission:
     :param request: The job with its labels.
     :param max_outage: Seconds for which errors that pass by themselves are waited out.
     :param before_create: Keeps in mind that something is about to be created.
+    :param after_create: Keeps the name of what was created.
     :param wait_for: Waits until a job has ended.
     :param stopped: Tells whether the task was stopped meanwhile: nothing is created for it any more.
     :param log: The task's log.
@@ -59,6 +60,7 @@ class Submission:
     request: Mapping[str, Any]
     max_outage: float
     before_create: Callable[[], None]
+    after_create: Callable[[str], None]
     wait_for: Callable[[str], WatchEvent]
     stopped: Callable[[], bool]
     log: Logger
@@ -74,16 +76,21 @@ class Submission:
         """
         patience = _Patience(self.max_outage, self.log)
         look_until = None if look_for is None else time.monotonic() + look_for
+        created: JobSnapshot | None = None
         while True:
             try:
-                found = self._create() if look_until is None else self._find()
+                if look_until is None:
+                    created = created or self._create()
+                # Also after a create: an attempt that was thought dead may have created one too. The oldest stays.
+                found = self._find() or created
             except Exception as error:
                 if not is_transient(error):
                     raise
                 pause = patience.pause_after(error)
                 # Too many calls a minute means that nothing was created; any other answer leaves it open.
-                if look_until is None and call_problem(error) is CallProblem.TRANSIENT:
-                    look_until = time.monotonic() + min(LIST_LAG_SECONDS, self.max_outage)
+                lost = created is None and call_problem(error) is CallProblem.TRANSIENT
+                if look_until is None and lost:
+                    look_until = time.monotonic() + LIST_LAG_SECONDS
             else:
                 if found is not None:
                     return found
@@ -94,7 +101,6 @@ class Submission:
 
     def _find(self) -> JobSnapshot | None:
         """Return the oldest job that is still right; whatever else of the execution runs is cancelled."""
-        self._check_stopped()
         found: JobSnapshot | None = None
         for job in jobs_of(self.hook, self.execution):
             snapshot = _snapshot(job)
@@ -109,25 +115,16 @@ class Submission:
             elif not phase.ended:
                 reason = "the DAG was changed" if not same else "another one of this task is older"
                 cancel_job(self.hook, job.name, self.log, reason)
+        self._check_stopped()
         return found
 
     def _create(self) -> JobSnapshot:
         self._check_stopped()
         self.before_create()
+        self._check_stopped()  # it may have been stopped while that was kept
         job = self.hook.create_custom_job(self.execution.project_id, self.execution.region, self.request)
-        if self.stopped():
-            cancel_job(self.hook, job.name, self.log, "its task was stopped meanwhile")
-        self._check_stopped()
-        try:
-            # An attempt that was thought dead may have created one too: the oldest stays.
-            return self._find() or _snapshot(job)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            self.log.warning(
-                "%s is created, but whether it is the only one could not be told: %s", job.name, error
-            )
-            return _snapshot(job)
+        self.after_create(job.name)
+        return _snapshot(job)
 
     def _check_stopped(self) -> None:
         if self.stopped():
@@ -135,11 +132,16 @@ class Submission:
 
 
 class _Patience:
-    """How long one attempt waits before it asks again. What passes by itself is logged once per change."""
+    """
+    How long one attempt waits before it asks again, counted from the first error. What passes by itself is logged
+    once per change.
+    """
 
     def __init__(self, max_outage: float, log: Logger) -> None:
-        self._deadline = time.monotonic() + max_outage
+        self._max_outage = max_outage
         self._log = log
+        self._error: Exception | None = None
+        self._deadline = 0.0
         self._said: CallProblem | None = None
         self._tries = 0
 
@@ -149,15 +151,14 @@ class _Patience:
 
         :raises ServiceUnreachableError: The time is over.
         """
+        if self._error is None:
+            self._deadline = time.monotonic() + self._max_outage
+        self._error = error
         problem = call_problem(error)
         if problem is not self._said:
             self._log.warning("No job yet, still trying: %s", error)
             self._said = problem
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise ServiceUnreachableError(
-                f"Vertex AI created no job for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
-            ) from error
+        left = self._left()
         pause = self._next()
         if problem is CallProblem.RATE_LIMITED:
             # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
@@ -165,9 +166,23 @@ class _Patience:
         return min(pause, left)
 
     def pause_until(self, end: float | None) -> float:
-        """Return the seconds to wait before another look, 0 when the time for looks is over."""
+        """
+        Return the seconds to wait before another look, 0 when the time for looks is over.
+
+        :raises ServiceUnreachableError: There was an error, and the time is over.
+        """
         left = 0.0 if end is None else end - time.monotonic()
+        if self._error is not None:
+            left = min(left, self._left())
         return max(min(self._next(), left), 0.0)
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ServiceUnreachableError(
+                f"Vertex AI created no job for max_outage. Last error: {self._error}\n{WHEN_UNREACHABLE}"
+            ) from self._error
+        return left
 
     def _next(self) -> float:
         self._tries += 1
@@ -193,49 +208,64 @@ def jobs_of(hook: TrainingJobHook, execution: Execution, *, quickly: bool = Fals
     # Lists lag: the one that is known must not be missed.
     if execution.job is not None and (name := ResourceName.parse(execution.job)).identity not in jobs:
         try:
-            jobs[name.identity] = hook.get_custom_job(name)
+            jobs[name.identity] = hook.get_custom_job(name, quickly=quickly)
         except Exception as error:
             if call_problem(error) is not CallProblem.MISSING:
                 raise
     return sorted(jobs.values(), key=lambda job: (job.create_time, job.name))
 
 
-def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> None:
-    """Cancel a job and say why."""
+def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> bool:
+    """Cancel a job and say why; return whether it had not ended by itself meanwhile."""
     log.warning("Cancelling %s: %s", job, reason)
-    hook.cancel_custom_job(ResourceName.parse(job))
+    try:
+        hook.cancel_custom_job(ResourceName.parse(job))
+    except Exception as error:
+        if call_problem(error) not in {CallProblem.NOT_NOW, CallProblem.MISSING}:
+            raise
+        log.info("%s has ended by itself", job)
+        return False
+    return True
 
 
 def cancel_jobs_of(
     hook: TrainingJobHook, execution: Execution, log: Logger, reason: str, *, quickly: bool = False
-) -> int:
-    """Cancel what still runs of an execution, and return how many jobs it has."""
+) -> list[CustomJob]:
+    """Cancel what still runs of an execution, and return all its jobs."""
     jobs = jobs_of(hook, execution, quickly=quickly)
     for job in jobs:
         phase = job_phase(_snapshot(job)["state"])
         if not phase.ended and phase is not JobPhase.CANCELLING:
             cancel_job(hook, job.name, log, reason)
-    return len(jobs)
+    return jobs
 
 
-def cancel_older(hook: TrainingJobHook, older: Execution, max_outage: float, log: Logger) -> None:
+def cancel_older(
+    hook: TrainingJobHook, older: Execution, max_outage: float, log: Logger, stopped: Callable[[], bool]
+) -> None:
     """
     Cancel the jobs of an execution that is over, since its task has started anew.
 
     :param max_outage: Seconds for which errors that pass by themselves are waited out.
+    :param stopped: Tells whether the task was stopped meanwhile.
     :raises ServiceUnreachableError: They did not pass.
+    :raises JobCancelledError: The task was stopped.
     """
     patience = _Patience(max_outage, log)
     look_until = time.monotonic() + older.seconds_to_look(LIST_LAG_SECONDS)
     while True:
+        if stopped():
+            raise JobCancelledError("The task was stopped before it had a job")
         try:
-            seen = cancel_jobs_of(hook, older, log, "its task has started anew")
+            jobs = cancel_jobs_of(hook, older, log, "its task has started anew")
         except Exception as error:
             if not is_transient(error):
                 raise
             pause = patience.pause_after(error)
         else:
-            pause = patience.pause_until(look_until)
-            if seen or pause == 0:
+            # The one whose name was kept says nothing of one that was about to be created.
+            news = [job for job in jobs if job.name != older.job]
+            pause = 0.0 if news else patience.pause_until(look_until)
+            if pause == 0:
                 return
         time.sleep(pause)

@@ -34,7 +34,7 @@ from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.task_state import state_or_running, within_patience
+from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, state_or_running, within_patience
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TrainingOperator(TrainingParameters):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the result of the job that has ended, or raise its error."""
-        execution = load_execution(context)
+        execution = self._execution = load_execution(context)
         if execution is not None and _is_another(execution.job, event["name"]):
             # A trigger's number can be given again (SQLite does): this is the end of an older attempt's job.
             self.log.info("Still watching %s: the event was of %s", execution.job, event["name"])
@@ -127,6 +127,7 @@ class TrainingOperator(TrainingParameters):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the wait in the triggerer, or end the job when the wait took too long."""
+        self._context = context
         with self._cancelling_at_the_end(context):
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -139,19 +140,24 @@ class TrainingOperator(TrainingParameters):
         alone.
         """
         context, execution = self._context, self._execution
-        if context is None or execution is None:
+        if context is None:
             return
         ti = context["ti"]
         state = state_or_running(ti)
-        if self.durable and state == TaskInstanceState.RUNNING and ti.try_number <= ti.max_tries:
-            self.log.info("The job goes on: its task is still running, the next attempt takes it over")
+        if state == TaskInstanceState.RUNNING:
+            another_goes_on = self.durable and ti.try_number <= ti.max_tries
+        else:
+            another_goes_on = somebody_goes_on(state) and state != TaskInstanceState.RESTARTING
+        if another_goes_on:
+            self.log.info("The job goes on: its task is %s, and another attempt deals with it", state)
             return
-        # The main thread goes on after this, for up to five seconds: it must not create anything more.
+        # The main thread goes on after this, for up to five seconds: it must not create or keep anything more.
         self._stopped = True
-        self._cancel(context, "its task was stopped")
-        if state == TaskInstanceState.RESTARTING:
+        if execution is not None and state == TaskInstanceState.RESTARTING:
             cleared = replace(execution, cleared=True)
             within_patience(lambda: save_execution(context, cleared), otherwise=None)
+        if not self._job_ended:
+            self._cancel(context, "its task was stopped")
 
     def _submit(
         self, context: Context, request: dict[str, Any], watch: dict[str, Any]
@@ -168,18 +174,22 @@ class TrainingOperator(TrainingParameters):
         if stored is not None and resumed:
             execution = stored
         elif stored is not None:
-            cancel_older(hook, stored, watch["max_outage"], self.log)
+            cancel_older(hook, stored, watch["max_outage"], self.log, lambda: self._stopped)
         self._execution = execution
 
-        def before_create() -> None:
-            self._keep(context, execution.creating())
+        def after_create(job: str) -> None:
+            self._keep(context, execution.created(job))
+            if self._stopped:
+                # on_kill did not know its name yet.
+                self._cancel(context, "its task was stopped while it was being created")
 
         submission = Submission(
             hook=hook,
             execution=execution,
             request=self._labelled(context, execution, request),
             max_outage=watch["max_outage"],
-            before_create=before_create,
+            before_create=lambda: self._keep(context, execution.creating()),
+            after_create=after_create,
             wait_for=lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here(),
             stopped=lambda: self._stopped,
             log=self.log,
@@ -187,12 +197,15 @@ class TrainingOperator(TrainingParameters):
         # A new key is on no job yet.
         snapshot = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
         execution = execution.created(snapshot["job"])
-        self._keep(context, execution)
+        if execution != self._execution:
+            self._keep(context, execution)
         return execution, snapshot
 
     def _keep(self, context: Context, execution: Execution) -> None:
-        save_execution(context, execution)
+        """Keep what is known of this execution; a stopped task keeps it for itself."""
         self._execution = execution
+        if not self._stopped:
+            save_execution(context, execution)
 
     def _labelled(self, context: Context, execution: Execution, request: dict[str, Any]) -> dict[str, Any]:
         # Another account may see other things: it is part of what was asked for.
@@ -217,7 +230,6 @@ class TrainingOperator(TrainingParameters):
 
     def _cancel(self, context: Context, reason: str) -> None:
         """Cancel what runs of this execution, as far as possible: the task is about to end."""
-        self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
         if not self.cancel_on_kill:
             return
         from airflow_vertex_persistent.operators.submission import cancel_job, cancel_jobs_of
@@ -231,6 +243,7 @@ class TrainingOperator(TrainingParameters):
                 cancel_jobs_of(hook, execution, self.log, reason, quickly=True)
             else:
                 cancel_job(hook, execution.job, self.log, reason)
+            self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
         except Exception:
             self.log.exception("The job could not be cancelled and may still run: %s", self._execution)
 

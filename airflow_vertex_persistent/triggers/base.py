@@ -32,8 +32,8 @@ class VertexTrigger(BaseEventTrigger):
     """
     Looks at one thing on Vertex AI until it settles, and yields one event.
 
-    A leaf says what to ask, when that has settled, how many things are asked for at once, and in ``fields``
-    which parameters it stores. Stored parameters are read back by later versions: they may only grow, always
+    A leaf says what to ask, alone or together with others, when that has settled, and in ``fields`` which
+    parameters it stores. Stored parameters are read back by later versions: they may only grow, always
     with a default.
 
     :param region: Where the thing is.

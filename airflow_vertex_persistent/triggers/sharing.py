@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.names import Identity
     from airflow_vertex_persistent.triggers.base import VertexTrigger
 
-    Snapshots = dict[Identity, Mapping[str, Any]]
+    # ``None``: the thing is not there.
+    Snapshots = dict[Identity, Mapping[str, Any] | None]
 
 READS_PER_MINUTE = 100
 """What one loop spends on average; it stretches its interval for that."""
@@ -42,7 +43,7 @@ class Source(Protocol):
     """
     Where a loop reads. What has been read when an error comes stays in ``found``.
 
-    What is refused or not there when it is read by itself is left out: its trigger will look again, and know.
+    What is refused when it is read by itself is left out: its trigger will look again, and know.
     """
 
     @property

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.exceptions import call_problem, is_transient
@@ -54,12 +55,14 @@ class JobSource:
     async def read(self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots) -> None:
         """Read the jobs asked for, fifty with one call where their label is known."""
         keys: dict[str, set[str]] = {}
+        alone: dict[Identity, VertexTrigger] = {}
         for identity, trigger in asked.items():
             if trigger.execution_key is not None:
                 keys.setdefault(trigger.name.region, set()).add(trigger.execution_key)
             else:
-                self.reads += 1
-                await read_alone(identity, trigger, self.hook, found)
+                alone[identity] = trigger
+        self.reads += len(alone)
+        await read_each(alone, self.hook, found)
         for region, wanted in keys.items():
             labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
             for start in range(0, len(labels), _KEYS_PER_LIST):
@@ -92,20 +95,24 @@ class ResourceSource:
 
     async def read(self, asked: Mapping[Identity, PersistentResourceTrigger], found: Snapshots) -> None:
         """Read the resources asked for."""
-        for identity, trigger in asked.items():
-            self.reads += 1
-            await read_alone(identity, trigger, self.hook, found)
+        self.reads += len(asked)
+        await read_each(asked, self.hook, found)
 
 
-async def read_alone(
-    identity: Identity, trigger: VertexTrigger, hook: VertexAsyncHook, found: Snapshots
-) -> None:
-    """Read one thing; what is refused, or not there, is left out."""
-    try:
-        snapshot = await trigger.look(hook)
-    except Exception as error:
-        if is_transient(error) or call_problem(error) is None:
-            raise
-        return
-    if snapshot is not None:
-        found[identity] = snapshot
+async def read_each(asked: Mapping[Identity, VertexTrigger], hook: VertexAsyncHook, found: Snapshots) -> None:
+    """
+    Read things one by one, at the same time; what is refused is left out.
+
+    :raises Exception: The first that passes by itself, or that is ours, once all have been asked for.
+    """
+
+    async def read_one(identity: Identity, trigger: VertexTrigger) -> None:
+        try:
+            found[identity] = await trigger.look(hook)
+        except Exception as error:
+            if is_transient(error) or call_problem(error) is None:
+                raise
+
+    results = await asyncio.gather(*(read_one(*item) for item in asked.items()), return_exceptions=True)
+    if errors := [result for result in results if result is not None]:
+        raise errors[0]

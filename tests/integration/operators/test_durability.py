@@ -165,7 +165,7 @@ def test_a_create_that_did_not_happen(
 ) -> None:
     """A create that reached nobody is repeated after a look for its job."""
     relay.refuse("CreateCustomJob")
-    train("succeed", max_outage=3)
+    train("succeed", max_outage=100)
     run_dag().result()
     assert relayed_cloud.settled_states() == [SUCCEEDED]
     assert relay.count("CreateCustomJob") == 2

@@ -50,6 +50,7 @@ def submission(cloud: Cloud, execution: Execution, **changes: Any) -> Submission
         "request": request,
         "max_outage": 60.0,
         "before_create": lambda: None,
+        "after_create": lambda _: None,
         "wait_for": ended,
         "stopped": lambda: False,
         "log": LOG,
@@ -83,15 +84,33 @@ class ImpatientHook(TrainingJobHook):
         return super().list_custom_jobs(project_id, region, filter_, quickly=True)
 
 
-@pytest.mark.parametrize(("refused", "times"), [("CreateCustomJob", 1), ("ListCustomJobs", 15)])
-def test_an_outage_is_waited_out_whichever_call_meets_it(
-    empty_cloud: Cloud, relay: Relay, execution: Execution, refused: str, times: int
+class BlindHook(TrainingJobHook):
+    """Sees no jobs, as one whose lists are far behind."""
+
+    def list_custom_jobs(self, *_: Any, **__: Any) -> Any:
+        """Return nothing."""
+        return []
+
+
+def test_an_outage_is_waited_out_before_a_create(
+    empty_cloud: Cloud, relay: Relay, execution: Execution
 ) -> None:
-    """Neither a create nor a list without an answer ends an attempt before max_outage, and one job is the end."""
-    relay.refuse(refused, times=times)
-    snapshot = submission(empty_cloud, execution, hook=ImpatientHook(), max_outage=5.0).job(0.0)
+    """A list without an answer does not end an attempt before max_outage, and one job is the end."""
+    relay.refuse("ListCustomJobs", times=15)
+    snapshot = submission(empty_cloud, execution, hook=ImpatientHook(), max_outage=30.0).job(0.0)
     assert [job.name for job in empty_cloud.all_jobs()] == [snapshot["job"]]
-    assert relay.count(refused) > times
+    assert relay.count("ListCustomJobs") > 15
+
+
+def test_a_create_without_an_answer_is_not_repeated_within_a_minute(
+    empty_cloud: Cloud, relay: Relay, execution: Execution
+) -> None:
+    """While a job may still show up none is created, even if the attempt's time is over before."""
+    relay.refuse("CreateCustomJob", times=1000)
+    with pytest.raises(ServiceUnreachableError, match="created no job for max_outage"):
+        submission(empty_cloud, execution, max_outage=4.0).job(None)
+    assert relay.count("CreateCustomJob") == 1
+    assert relay.count("ListCustomJobs") >= 1
 
 
 def test_an_outage_of_everything_ends_after_max_outage(
@@ -136,7 +155,7 @@ def test_the_job_of_an_older_execution_is_cancelled_though_not_listed_yet(
 ) -> None:
     """A task that starts anew waits for what a create of its past may have left, and cancels it."""
     submission(lagging, execution).job(None)
-    cancel_older(TrainingJobHook(), execution.creating(), 60.0, LOG)
+    cancel_older(TrainingJobHook(), execution.creating(), 60.0, LOG, lambda: False)
     lagging.wait_for(lambda: states(lagging) == ["CANCELLED"], "the job is cancelled")
 
 
@@ -145,9 +164,9 @@ def test_an_older_execution_without_a_job_does_not_keep_a_task_waiting(
 ) -> None:
     """Where no create was on its way, one look is enough."""
     assert empty_cloud.all_jobs() == []
-    cancel_older(TrainingJobHook(), execution, 60.0, LOG)
+    cancel_older(TrainingJobHook(), execution, 60.0, LOG, lambda: False)
     old = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
-    cancel_older(TrainingJobHook(), replace(execution, creating_since=old), 60.0, LOG)
+    cancel_older(TrainingJobHook(), replace(execution, creating_since=old), 60.0, LOG, lambda: False)
     assert relay.count("ListCustomJobs") == 2
 
 
@@ -158,14 +177,24 @@ def test_nothing_is_created_for_a_task_that_was_stopped(empty_cloud: Cloud, exec
     assert empty_cloud.all_jobs() == []
 
 
-def test_a_job_whose_task_was_stopped_meanwhile_is_cancelled(
-    empty_cloud: Cloud, execution: Execution
-) -> None:
-    """Stopped while its create was on the way, a task cancels the job as soon as it hears of it."""
-    answers = iter([False, True, True])
+def test_a_job_whose_task_was_stopped_meanwhile_is_told_of(empty_cloud: Cloud, execution: Execution) -> None:
+    """Stopped while its create was on the way, a task hears of the job, to cancel it, and ends without it."""
+    names: list[str] = []
+    stopped = submission(empty_cloud, execution, stopped=lambda: bool(names), after_create=names.append)
     with pytest.raises(JobCancelledError):
-        submission(empty_cloud, execution, stopped=lambda: next(answers)).job(None)
-    empty_cloud.wait_for(lambda: states(empty_cloud) == ["CANCELLED"], "the job is cancelled")
+        stopped.job(None)
+    assert [job.name for job in empty_cloud.all_jobs()] == names
+
+
+def test_a_job_that_lists_do_not_show_yet_is_cancelled_beside_a_known_one(
+    lagging: Cloud, execution: Execution
+) -> None:
+    """The name of an older job does not end the look for one that was being created when the task was cleared."""
+    known = execution.created(submission(lagging, execution).job(None)["job"])
+    lagging.wait_for(lagging.all_jobs, "the first is listed")
+    submission(lagging, execution, hook=BlindHook()).job(None)
+    cancel_older(TrainingJobHook(), known.creating(), 60.0, LOG, lambda: False)
+    lagging.wait_for(lambda: states(lagging) == ["CANCELLED", "CANCELLED"], "both are cancelled")
 
 
 def test_what_was_trained_already_is_not_trained_again(empty_cloud: Cloud, execution: Execution) -> None:

@@ -48,7 +48,7 @@ class FakeSource:
         self.seconds_of_list = 0.0
         self.asked: list[tuple[float, set[str]]] = []
 
-    async def read_moving(self, found: dict[Identity, Mapping[str, Any]]) -> None:
+    async def read_moving(self, found: dict[Identity, Mapping[str, Any] | None]) -> None:
         """Read what the list gives."""
         self.reads += self.reads_of_list
         await asyncio.sleep(self.seconds_of_list)
@@ -57,7 +57,7 @@ class FakeSource:
             raise self.error
 
     async def read(
-        self, asked: Mapping[Identity, VertexTrigger], found: dict[Identity, Mapping[str, Any]]
+        self, asked: Mapping[Identity, VertexTrigger], found: dict[Identity, Mapping[str, Any] | None]
     ) -> None:
         """Read those that are there."""
         self.reads += 1
