@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
-STEPS="other_pythons lowest_versions kills postgresql browser submissions"
+STEPS="other_pythons lowest_versions kills postgresql browser"
 SUPPORTED="3.11 3.12 3.13"
 TRAINER=dags_examples/trainer/requirements.txt
 # What stops tasks and processes of a running Airflow.
@@ -71,7 +71,8 @@ kills() {
     KILL_ROUNDS=3 .venv/bin/python -m pytest -p no:cacheprovider "${STOPS[@]}"
 }
 
-# The whole night, and every kill and stop, with Airflow's metadata in PostgreSQL, in a cluster of its own.
+# The whole night, every kill and stop, and two hundred submissions at once, with Airflow's metadata in PostgreSQL, in
+# a cluster of its own.
 postgresql() {
     if ! command -v pg_virtualenv >/dev/null; then
         as_root apt-get update -qq && as_root apt-get install -qq -y postgresql >/dev/null || return 1
@@ -86,13 +87,9 @@ postgresql() {
                     "$python" -m pytest -p no:cacheprovider "${@:2}"
         }
         python=$0
-        run_in night tests/system/test_nightly_retraining.py && KILL_ROUNDS=3 run_in stops "$@"
+        run_in night tests/system/test_nightly_retraining.py &&
+            run_in many -m soak tests/system/test_many_submissions.py && KILL_ROUNDS=3 run_in stops "$@"
     ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
-}
-
-# Two hundred tasks that all want a job at once, of a service that takes thirty a minute.
-submissions() {
-    .venv/bin/python -m pytest -p no:cacheprovider -m soak tests/system/test_many_submissions.py
 }
 
 # The tests that look at Airflow's pages in headless Chromium.

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 from google.api_core.retry import AsyncRetry
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2AsyncClient
@@ -49,9 +50,11 @@ async def last_lines(
     )
     client = await hook.client(LoggingServiceV2AsyncClient, None)
     pager = await client.list_log_entries(request, retry=_RETRY, timeout=_TIMEOUT)
-    async for page in pager.pages:
-        if page.entries:  # Cloud Logging may answer an empty page while it still searches
-            return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
+    pages_of: Any = pager.pages  # an async generator, which its annotation does not say
+    async with aclosing(pages_of) as pages:
+        async for page in pages:
+            if page.entries:  # Cloud Logging may answer an empty page while it still searches
+                return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
     return []
 
 

@@ -138,9 +138,8 @@ class TrainingJobAsyncHook(VertexAsyncHook):
         )
         client = await self.client(JobServiceAsyncClient, region)
         pager = await client.list_custom_jobs(request, retry=None, timeout=CALL_TIMEOUT)
-        async for page in pager.pages:
-            return [job_snapshot(job) for job in page.custom_jobs], page.next_page_token
-        return [], ""
+        # A pager has the fields of its first page.
+        return [job_snapshot(job) for job in pager.custom_jobs], pager.next_page_token
 
     async def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from google.cloud.aiplatform_v1.types import JobState, PersistentResource
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation
+from processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def test_a_kill_is_a_lost_worker(machine: Machine) -> None:
         assert cloud.get(deaf).state == JobState.JOB_STATE_CANCELLING
         assert cloud.get(waiting).state == JobState.JOB_STATE_PENDING
     with machine.emulator() as cloud:
-        assert not replica.is_running()
+        assert not is_alive(replica)
         assert cloud.get(done) == done
         assert cloud.log(done) == ["hello"]
         lost, cancelled = cloud.get(running), cloud.get(deaf)

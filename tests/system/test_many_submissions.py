@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,11 @@ def test_all_are_submitted(tmp_path: Path) -> None:
             parent=PARENT, persistent_resource=resource, persistent_resource_id="nightly"
         )
         with LocalAirflow(
-            tmp_path / "airflow", tmp_path / "dags", environment=environment | _CONFIGURATION, port=0
+            tmp_path / "airflow",
+            tmp_path / "dags",
+            environment=environment | _CONFIGURATION,
+            port=0,
+            database=os.environ["TEST_DATABASE"],  # sixteen tasks at once are too many writers for SQLite
         ) as airflow:
             airflow.processes.wait_for(lambda: "many" in airflow.api.dags(), "the DAG is read", 60)
             run_id = airflow.api.trigger("many", {})
