@@ -44,12 +44,8 @@ _JOB_PHASES = {
 }
 
 
-ENDED_JOB_STATES = tuple(state for state, phase in _JOB_PHASES.items() if phase.ended)
-"""The states that a job does not leave any more."""
-
-
-NOT_ENDED_FILTER = " AND ".join(f'state!="{state}"' for state in ENDED_JOB_STATES)
-"""All other jobs, those in a state of a newer service included, in the grammar of list filters."""
+NOT_ENDED_FILTER = " AND ".join(f'state!="{state}"' for state, phase in _JOB_PHASES.items() if phase.ended)
+"""The jobs that have not ended, those in a state of a newer service included, in the grammar of list filters."""
 
 
 def job_phase(state: str) -> JobPhase:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.triggers.base import VertexTrigger
 
 # The pause after a call without an answer doubles each time, up to this many seconds.
-LONGEST_OUTAGE_PAUSE = 60.0
+_LONGEST_OUTAGE_PAUSE = 60.0
 _MAX_DOUBLINGS = 30
 # Every pause is stretched by up to a tenth, so that many tasks do not all ask at the same moment.
 _JITTER = 0.1
@@ -51,7 +51,7 @@ def outage_pause(interval: float, failures: int) -> float:
     :param interval: Seconds between two questions while all is well.
     :param failures: Questions in a row that had no answer; each doubles the pause, up to a limit.
     """
-    pause: float = min(interval * 2 ** min(failures, _MAX_DOUBLINGS), max(interval, LONGEST_OUTAGE_PAUSE))
+    pause: float = min(interval * 2 ** min(failures, _MAX_DOUBLINGS), max(interval, _LONGEST_OUTAGE_PAUSE))
     return pause * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
 
 

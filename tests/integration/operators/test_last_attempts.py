@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
     Make = Callable[..., VertexOperator]
 
 RUNNING = JobState.JOB_STATE_RUNNING
-SUCCEEDED = JobState.JOB_STATE_SUCCEEDED
-FAILED = JobState.JOB_STATE_FAILED
 CANCELLED = JobState.JOB_STATE_CANCELLED
 # The service does not answer twice: an outage longer than this.
 SHORT = 0.01
-# Both attempts lose sight of their job, and the last one leaves it alone: nothing depends on how long it runs.
-NEVER_SEEN: dict[str, Any] = {"retries": 1, "max_outage": SHORT, "cancel_on_kill": False}
-# Another training in each attempt: the first would go on for ever.
-FIRST_SLEEPS = ("sleep", "{{ 600 if ti.try_number == 1 else 0.1 }}")
 
 
 @pytest.mark.durability(
