@@ -69,6 +69,11 @@ class AirflowApi:
         answer = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()
         return {instance["task_id"]: instance for instance in answer["task_instances"]}
 
+    def count_task_instances(self, dag_id: str, run_id: str, state: str) -> int:
+        """Return how many task instances of a run are in a state; lists hold at most a hundred of them."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return int(self._call("GET", path, params={"state": state, "limit": 1}).json()["total_entries"])
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """Return what a task has handed over, or None when it has not."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"

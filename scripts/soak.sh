@@ -86,9 +86,11 @@ postgresql() {
                 TEST_DATABASE="postgresql+psycopg2://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$1" \
                     "$python" -m pytest -p no:cacheprovider "${@:2}"
         }
-        python=$0
-        run_in night tests/system/test_nightly_retraining.py &&
-            run_in many -m soak tests/system/test_many_submissions.py && KILL_ROUNDS=3 run_in stops "$@"
+        python=$0 failed=0
+        run_in night tests/system/test_nightly_retraining.py || failed=1
+        run_in many -m soak tests/system/test_many_submissions.py || failed=1
+        KILL_ROUNDS=3 run_in stops "$@" || failed=1
+        exit $failed
     ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
 }
 
