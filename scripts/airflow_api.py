@@ -20,8 +20,9 @@ class AirflowApi:
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user = user
         self._password = password
-        # Loopback only: a proxy that the environment names must not get to see this.
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        # Loopback only: a proxy that the environment names must not get to see this. The database, an SQLite file that
+        # many processes write, may keep the server waiting for a minute.
+        self._http = httpx.Client(base_url=url, timeout=90, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import (
     JobInterruptedError,
     ServiceUnreachableError,
@@ -100,9 +101,11 @@ def test_an_emulator_that_is_killed(
 
     def kill() -> None:
         its_cloud.running_job()
+        with EmulatorControl(os.environ["VERTEX_AI_EMULATOR_HOST"]) as control:
+            its_cloud.wait_for(lambda: control.call_counts()["GetCustomJob"], "the task watches its job")
         emulator.kill()
 
-    train("sleep", "30", max_outage=1.5, deferrable=deferrable)
+    train("sleep", "600", max_outage=1.5, deferrable=deferrable)
     with meanwhile(kill):
         error = run_dag().error()
     assert type(error) is ServiceUnreachableError
