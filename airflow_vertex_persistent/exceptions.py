@@ -2,7 +2,7 @@
 """
 The errors of this package, and what an error of the service means.
 
-::
+.. code-block:: text
 
     VertexTrainingError
       JobFailedError            the training code failed

@@ -3,8 +3,8 @@
 Retrain a model every night on warm machines, and promote it only if it is no worse than yesterday's.
 
 What happens: a persistent resource is created, two jobs run on it one after the other (training, then an
-evaluation against yesterday's model), the better model becomes or stays the champion, and the resource is
-deleted, also when a job has failed.
+evaluation against yesterday's model), the resource is deleted, also when a job has failed, and the better model
+becomes or stays the champion.
 
 Why a persistent resource: the second job starts in seconds, because machine and image are already there.
 And why delete it: its machines cost money as long as they exist, whether jobs run or not.
@@ -13,6 +13,7 @@ Needs: the connection ``google_cloud_default``, and the bucket and the image tha
 built from ``trainer/``. On the local emulator it runs as it is.
 """
 
+# [START nightly_retraining]
 from __future__ import annotations
 
 import json
@@ -45,7 +46,6 @@ DISK = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100}
 MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
 
 
-# [START nightly_retraining]
 @dag(
     dag_id="nightly_retraining",
     dag_display_name="Nightly retraining",
@@ -173,10 +173,10 @@ def nightly_retraining() -> None:
         retries=5,
     )
 
-    promote = promote_or_keep(f"{RUN_FOLDER}/evaluation.json")
-    create >> train >> evaluate >> promote
-    # A teardown runs when its setup has, whatever became of the tasks in between.
-    promote >> delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
+    create >> train >> evaluate >> promote_or_keep(f"{RUN_FOLDER}/evaluation.json")
+    # A teardown runs when its setup has, whatever became of the tasks in between. Nothing but a teardown comes after
+    # promote_or_keep: if it did not run, the night has failed, and so has the run.
+    evaluate >> delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
 
 
 nightly_retraining()

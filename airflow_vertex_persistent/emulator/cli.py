@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vertex-emulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="vertex-emulator", description=(__doc__ or "").replace("`", ""))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     start = commands.add_parser("start", help="start an emulator; Ctrl-C or SIGTERM ends it and all its jobs")
     start.set_defaults(run=_start)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow.sdk import TaskInstanceState
@@ -78,6 +80,21 @@ def task_states(
         task_ids=None if task_id is None else [task_id],
         logical_dates=None if logical_date is None else [logical_date],
     )
+
+
+@cache
+def ask_early() -> None:
+    """
+    Ask Airflow for something that is not there, once per process and without waiting.
+
+    A triggerer takes seconds of CPU time for its first answer, which it would lack when a task is killed.
+    """
+
+    def ask() -> None:
+        with suppress(Exception):
+            task_states("", "", None)
+
+    threading.Thread(target=ask, daemon=True).start()
 
 
 def somebody_goes_on(state: str | None) -> bool:

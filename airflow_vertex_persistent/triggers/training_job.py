@@ -23,12 +23,15 @@ from airflow_vertex_persistent.states import (
 )
 from airflow_vertex_persistent.triggers.base import VertexTrigger
 from airflow_vertex_persistent.triggers.sources import JobSource
-from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, task_state
+from airflow_vertex_persistent.triggers.task_state import ask_early, somebody_goes_on, task_state
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import AsyncIterator, Hashable, Mapping
+
+    from airflow.triggers.base import TriggerEvent
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
+    from airflow_vertex_persistent.triggers.sharing import Look
     from airflow_vertex_persistent.triggers.task_state import TaskInstance
 
 # The service fills the error of a failed job about a minute after its state.
@@ -136,6 +139,12 @@ class TrainingJobTrigger(VertexTrigger):
             return {"log_problem": str(error)}
         return {"log_lines": lines}
 
+    def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, from what the shared loop sees."""
+        if self.cancel_on_kill:
+            ask_early()
+        return super().filter_shared_stream(shared_stream)
+
     async def on_kill(self) -> None:
         """
         Cancel the job of a task that was killed, cleared or marked while deferred.
@@ -153,15 +162,21 @@ class TrainingJobTrigger(VertexTrigger):
         await work
 
     async def _cancel_job(self, ti: TaskInstance) -> None:
-        async with asyncio.timeout(_ON_KILL_SECONDS):
-            state = await _ask_for_state(ti)
-            if somebody_goes_on(state):
-                self.log.info("%s goes on: its task is %s", self.job, state)
-                return
-            shared = cast("TrainingJobAsyncHook | None", self.shared_hook)
-            async with self.hook() if shared is None else nullcontext(shared) as hook:
-                await hook.cancel_custom_job(self.name)
-            self.log.info("Cancelled %s: its task was stopped", self.job)
+        try:
+            async with asyncio.timeout(_ON_KILL_SECONDS):
+                state = await _ask_for_state(ti)
+                if somebody_goes_on(state):
+                    self.log.info("%s goes on: its task is %s", self.job, state)
+                    return
+                shared = cast("TrainingJobAsyncHook | None", self.shared_hook)
+                async with self.hook() if shared is None else nullcontext(shared) as hook:
+                    await hook.cancel_custom_job(self.name)
+        except TimeoutError:
+            self.log.warning(
+                "%s may still run: there was no time to cancel it. CancelOrphanedJobsOperator can.", self.job
+            )
+            raise
+        self.log.info("Cancelled %s: its task was stopped", self.job)
 
 
 async def _ask_for_state(ti: TaskInstance) -> str | None:

@@ -21,6 +21,13 @@ bag = DagBag(sys.argv[1])
 print(json.dumps([list(bag.dags), bag.import_errors]))
 """
 
+LAST = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+(dag,) = DagBag(sys.argv[1]).dags.values()
+print(json.dumps({task.task_id: task.is_teardown for task in dag.tasks if not task.downstream_list}))
+"""
+
 
 @pytest.fixture(params=sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def example(request: pytest.FixtureRequest) -> Path:
@@ -48,6 +55,19 @@ def test_an_example_defines_a_dag(example: Path, tmp_path: Path) -> None:
     dags, errors = json.loads(finished.stdout.splitlines()[-1])
     assert errors == {}
     assert dags == [example.stem]
+
+
+def test_a_failed_run_is_red(example: Path, tmp_path: Path) -> None:
+    """A DAG that deletes something at its end has other tasks at its end too: they decide whether its run failed."""
+    finished = subprocess.run(
+        [sys.executable, "-c", LAST, example],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
+    )
+    last = json.loads(finished.stdout.splitlines()[-1])
+    assert False in last.values(), f"only teardowns at the end: {last}"
 
 
 def test_an_example_is_shown_in_the_docs(example: Path, root: Path) -> None:

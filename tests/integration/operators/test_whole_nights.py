@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from google.cloud.aiplatform_v1.types import JobState
 
 from airflow_vertex_persistent.exceptions import (
@@ -71,12 +72,14 @@ def test_the_night_that_fails(
     *,
     deferrable: bool,
 ) -> None:
-    """A teardown deletes the resource although the training failed, and the run still fails."""
+    """A teardown deletes the resource although the training failed; the run fails for what did not come after it."""
     setup = create(deferrable=deferrable).as_setup()
     work = train("fail", deferrable=deferrable)
-    setup >> work >> delete(deferrable=deferrable).as_teardown(setups=setup)
+    setup >> work >> EmptyOperator(task_id="promote")
+    work >> delete(deferrable=deferrable).as_teardown(setups=setup, on_failure_fail_dagrun=True)
     run = run_dag()
-    assert run.states == {"create": "success", "train": "failed", "delete": "success"}
+    expected = {"create": "success", "train": "failed", "promote": "upstream_failed", "delete": "success"}
+    assert run.states == expected
     assert type(run.error()) is JobFailedError
     assert run.dag_state == "failed"
     assert empty_cloud.resource() is None
