@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
+
+_TRIES = 3
 
 
 class AirflowApi:
@@ -51,9 +54,19 @@ class AirflowApi:
         return [error["stack_trace"] for error in self._call("GET", "/importErrors").json()["import_errors"]]
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a run by hand and return its id."""
-        body = {"logical_date": None, "conf": conf}
-        run_id: str = self._call("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"]
+        """Start a run by hand and return its id; an SQLite file that was locked for too long is tried again."""
+        run_id = f"manual__{uuid4()}"
+        body = {"logical_date": None, "conf": conf, "dag_run_id": run_id}
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.CONFLICT:
+                    break  # an earlier try has started it
+                if not error.response.is_server_error or not tries_left:
+                    raise
+            else:
+                break
         return run_id
 
     def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
