@@ -47,7 +47,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
-            self._database.executescript(_SCHEMA)
+            try:
+                self._database.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._database.close()
+                raise
         except sqlite3.Error as error:
             raise OSError(f"{path} cannot be used: {error}. Remove it to start with nothing.") from error
 
