@@ -50,6 +50,15 @@ class Module:
         body = ast.parse(self.path.read_text(), self.path).body
         return [node for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
+    @property
+    def shown_as(self) -> str:
+        """The name users import its classes by: its package's, if that hands them on."""
+        package = self.path.with_name("__init__.py")
+        hands_on = "\n__all__ = " in package.read_text() and any(
+            f'"{found.name}"' in package.read_text() for found in self.classes()
+        )
+        return self.name.rpartition(".")[0] if hands_on else self.name
+
     def _source(self, node: ast.ImportFrom) -> str:
         if not node.level:
             return node.module or ""

@@ -24,7 +24,7 @@ def test_the_reference_has_every_class(modules: list[Module], root: Path) -> Non
         for page in pages
         for name in re.findall(r"^\.\. automodule:: (\S+)$", page.read_text(), re.MULTILINE)
     }
-    existing = {module.name for module in modules if module.room in SHOWN and module.classes()}
+    existing = {module.shown_as for module in modules if module.room in SHOWN and module.classes()}
     assert shown == existing | {"airflow_vertex_persistent.emulator"}
 
 

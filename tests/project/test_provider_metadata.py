@@ -50,7 +50,7 @@ def test_every_module_of_a_role_is_listed(role: str, modules: list[Module]) -> N
     }
     suffix = role.removesuffix("s").title()
     usable = {
-        module.name
+        module.shown_as
         for module in room
         for found in module.classes()
         if found.name.endswith(suffix) and found.name not in derived_from

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a persistent resource."""
+"""Create a persistent resource, or adopt the one that is there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -14,20 +14,16 @@ from airflow_vertex_persistent.exceptions import (
     resource_error,
 )
 from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import (
-    ResourceName,
-    persistent_resource_name,
-    persistent_resources_console_url,
-)
-from airflow_vertex_persistent.operators.base import VertexOperator, settled_snapshot, typed_errors
-from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id
+from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
+from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
+from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
+from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.persistent_resource import (
     RESOURCE_FIELDS,
     differences,
     persistent_resource,
 )
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase
-from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,46 +31,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-
-
-class PersistentResourceOperator(VertexOperator):
-    """
-    Base of the operators that own one persistent resource.
-
-    :param persistent_resource_id: Id of the resource: 1 to 63 lower-case letters, digits and ``-``. (templated)
-    """
-
-    template_fields: Sequence[str] = ("persistent_resource_id", *VertexOperator.template_fields)
-    operator_extra_links = (PersistentResourcesLink(),)
-
-    def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.persistent_resource_id = persistent_resource_id
-
-    def hook(self) -> PersistentResourceHook:
-        """Return the hook of this task's connection."""
-        from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-
-        return PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def resource_name(self, hook: PersistentResourceHook) -> ResourceName:
-        """Return the full name of the resource."""
-        project_id = self.project_id or hook.default_project_id
-        return persistent_resource_name(project_id, self.region, self.persistent_resource_id)
-
-    def await_resource(
-        self,
-        until: Literal["ready", "gone"],
-        name: ResourceName,
-        watch: dict[str, Any],
-        context: Context,
-        **kwargs: Any,
-    ) -> Any:
-        """Wait for the resource and go on in ``execute_complete``, with ``kwargs``."""
-        trigger = PersistentResourceTrigger(
-            project_id=name.project, persistent_resource_id=name.id, until=until, **watch
-        )
-        return self.await_event(trigger, context, **kwargs)
 
 
 class CreatePersistentResourceOperator(PersistentResourceOperator):
@@ -230,76 +186,3 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
                 raise
         else:
             self.log.info("Creating %s", name)
-
-
-class DeletePersistentResourceOperator(PersistentResourceOperator):
-    """
-    Delete a persistent resource and wait until it is really gone.
-
-    Already gone is success, so it can be a teardown task and be retried. A resource that is still being
-    created is waited for first, since the service does not delete it before. The service cancels the jobs
-    that run on the resource.
-
-    .. seealso:: :doc:`/operators/persistent_resource`
-
-    :param kwargs: Id, connection, region and waiting, see
-        :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
-    """
-
-    def execute(self, context: Context) -> None:
-        """Delete the resource and wait until it is gone."""
-        problems = Problems("deletion of the persistent resource")
-        watch = self.watch_arguments(problems)
-        check_persistent_resource_id(self.persistent_resource_id, problems)
-        with typed_errors("deletion of the persistent resource"):
-            problems.raise_if_any()
-            hook = self.hook()
-            name = self.resource_name(hook)
-            until = self._delete(hook, name)
-        PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-        if until is not None:
-            self.await_resource(until, name, watch, context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
-        """Go on until there is nothing left."""
-        if settled_snapshot(event) is None:
-            self.log.info("Persistent resource %s is gone", self.persistent_resource_id)
-        else:
-            self.execute(context)
-
-    def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> Literal["ready", "gone"] | None:
-        """Delete the resource if it can be, and return what to wait for, ``None`` if there is nothing left."""
-        step = self._next_step(hook, name)
-        if step != "delete":
-            return step
-        self.log.info("Deleting %s", name)
-        try:
-            hook.delete(name)
-        except Exception as error:
-            # It has changed since the look, or a reply was lost and the call repeated.
-            if call_problem(error) not in {CallProblem.MISSING, CallProblem.NOT_NOW}:
-                raise
-            step = self._next_step(hook, name)
-            if step == "delete":
-                raise
-            return step
-        return "gone"
-
-    def _next_step(
-        self, hook: PersistentResourceHook, name: ResourceName
-    ) -> Literal["ready", "gone", "delete"] | None:
-        from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
-
-        live = hook.get(name)
-        if live is None:
-            self.log.info("%s is gone", name)
-            return None
-        match resource_phase(resource_snapshot(live)["state"]):
-            case ResourcePhase.MOVING as phase:
-                self.log.info("%s %s: it is deleted once that is over", name, phase.value)
-                return "ready"
-            case ResourcePhase.LEAVING:
-                return "gone"
-            case _:
-                return "delete"

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a persistent resource."""
+
+from __future__ import annotations
+
+from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.creation import CreatePersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.deletion import DeletePersistentResourceOperator
+
+__all__ = [
+    "CreatePersistentResourceOperator",
+    "DeletePersistentResourceOperator",
+    "PersistentResourceOperator",
+]
