@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``vertex-emulator`` command: start an emulator, look at the jobs and logs of a running one, order faults."""
+"""The ``vertex-emulator`` command: start an emulator, look at jobs and logs of a running one, let it fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .control import EmulatorControl
 from .faults import FaultKind
-from .settings import EmulatorSettings
+from .settings import CLUSTER_ERROR, EmulatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("job", metavar="JOB", help="id of the job, or its full name")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     _add_faults(commands, host)
+    broken = commands.add_parser(
+        "fail-resource",
+        parents=[host],
+        help="let a RUNNING persistent resource fall into ERROR; jobs on it end FAILED",
+    )
+    broken.set_defaults(run=_fail_resource)
+    broken.add_argument(
+        "name", metavar="NAME", help="projects/PROJECT/locations/REGION/persistentResources/ID"
+    )
+    broken.add_argument("--text", default=CLUSTER_ERROR, help="its error (%(default)s)")
     return parser
 
 
@@ -246,6 +256,12 @@ def _add_fault(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             text=options.text,
         )
+    return 0
+
+
+def _fail_resource(options: argparse.Namespace) -> int:
+    with EmulatorControl(options.host) as control:
+        control.fail_resource(options.name, options.text)
     return 0
 
 

@@ -65,11 +65,6 @@ class Pool:
     promised: int = 0
     used: int = 0
 
-    @property
-    def free(self) -> int:
-        """Machines that a job could still be promised."""
-        return self.maximum - self.promised
-
 
 @dataclass
 class _Claim:
@@ -82,9 +77,14 @@ class _Claim:
 
 
 class Cluster:
-    """The pools of all persistent resources and the jobs that want them, first come, first served by pool."""
+    """
+    The pools of all persistent resources and the jobs that want them, first come, first served by pool.
 
-    def __init__(self) -> None:
+    :param can_grow: whether there are machines for autoscaled pools to grow.
+    """
+
+    def __init__(self, *, can_grow: bool = True) -> None:
+        self._can_grow = can_grow
         self._pools: dict[Key, dict[str, Pool]] = {}
         self._claims: dict[Key, _Claim] = {}  # by job, in order of arrival
 
@@ -139,7 +139,11 @@ class Cluster:
 
     def _free(self, resource: Key, needs: Mapping[str, int]) -> bool:
         pools = self._pools.get(resource, {})
-        return all(pool in pools and pools[pool].free >= count for pool, count in needs.items())
+        return all(pool in pools and self._promisable(pools[pool]) >= count for pool, count in needs.items())
+
+    def _promisable(self, pool: Pool) -> int:
+        """Machines that a job could still be promised."""
+        return (pool.maximum if self._can_grow else pool.size) - pool.promised
 
     def claim(self, job: Key, resource: Key, needs: Mapping[str, int]) -> None:
         """Queue a job for its machines."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Talking to a running emulator about itself: faults to come, calls that came."""
+"""Talking to a running emulator about itself: faults to come, calls that came, resources that break."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
+
+from .settings import CLUSTER_ERROR
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +27,7 @@ def unreachable(host: str) -> OSError:
 
 class EmulatorControl:
     """
-    Orders faults of a running emulator and reads which calls it got.
+    Orders faults of a running emulator, reads which calls it got, and breaks persistent resources.
 
     .. code-block:: python
 
@@ -76,13 +78,15 @@ class EmulatorControl:
         :param kind: ``unavailable``, ``deadline_exceeded``, ``internal``, ``rate_limit``, ``quota`` and
             ``permission_denied`` refuse the call. ``slow_request`` waits before the call is handled (which never
             happens when the caller has gone by then); ``slow_reply`` handles it at once and keeps the reply;
-            ``lost_reply`` handles it and answers UNAVAILABLE. ``stockout``, of CreateCustomJob and
-            CreatePersistentResource, finds no machines for what is created: it ends FAILED, or in ERROR.
+            ``lost_reply`` handles it and answers UNAVAILABLE. ``stockout``, of CreateCustomJob,
+            CreatePersistentResource and RebootPersistentResource, finds no machines for what is created or rebooted:
+            it ends FAILED, or in ERROR.
             ``late_error``, of CreateCustomJob, fills the error of the job, if it fails, later than its state.
         :param times: calls that it hits.
         :param skip: calls of the method that it lets pass first.
         :param seconds: for ``slow_request``, ``slow_reply`` and ``late_error``: how long.
-        :param text: replaces the text that the service would give; ``{region}`` is filled in for ``stockout``.
+        :param text: replaces the text that the service would give. ``{region}`` is filled in for ``stockout``, and
+            ``{resource}``, the name of what the call is about, for a refusal.
         :raises ValueError: for an unknown method or kind, and for numbers and texts that make no sense with it.
         """
         fields = {
@@ -128,6 +132,16 @@ class EmulatorControl:
     def reset_calls(self) -> None:
         """Forget the calls of before."""
         self._ask("ResetCalls")
+
+    def fail_resource(self, name: str, text: str = CLUSTER_ERROR) -> None:
+        """
+        Let a RUNNING persistent resource fall into ERROR; jobs on it end FAILED with an internal error.
+
+        :param name: full resource name, ``projects/PROJECT/locations/REGION/persistentResources/ID``.
+        :param text: its error; ``{region}`` is filled in.
+        :raises ValueError: when there is no such resource, or it is not RUNNING.
+        """
+        self._ask("FailResource", name=name, text=text)
 
     def _ask(self, rpc: str, **fields: Any) -> dict[str, Any]:
         import grpc

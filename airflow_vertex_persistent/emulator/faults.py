@@ -20,8 +20,13 @@ from .settings import STOCKOUT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_CREATE_JOB, _CREATE_RESOURCE = "CreateCustomJob", "CreatePersistentResource"
+_CREATE_JOB = "CreateCustomJob"
+_NEEDS_MACHINES = (_CREATE_JOB, "CreatePersistentResource", "RebootPersistentResource")
 _VERB = re.compile(r"([A-Z][a-z]+)([A-Z]\w*)")
+_PERMISSIONS = {
+    "RebootPersistentResource": "aiplatform.persistentResources.update",
+    "ListLogEntries": "logging.logEntries.list",
+}
 
 
 class FaultKind(StrEnum):
@@ -46,7 +51,7 @@ class FaultKind(StrEnum):
     LOST_REPLY = "lost_reply"
     """The call happens, but its caller gets UNAVAILABLE."""
     STOCKOUT = "stockout"
-    """What is created ends FAILED, or in ERROR, since there are no machines for it."""
+    """What is created or rebooted ends FAILED, or in ERROR, since there are no machines for it."""
     LATE_ERROR = "late_error"
     """The job that is created, if it fails, has its error filled some time after its state."""
 
@@ -64,7 +69,8 @@ TEXTS = {
         "aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus"
     ),
     FaultKind.PERMISSION_DENIED: (
-        "Permission '{permission}' denied on resource '//aiplatform.googleapis.com' (or it may not exist)."
+        "Permission '{permission}' denied on resource '//{service}.googleapis.com/{resource}' "
+        "(or it may not exist)."
     ),
     FaultKind.LOST_REPLY: "Connection reset by peer",
     FaultKind.STOCKOUT: STOCKOUT,
@@ -72,7 +78,7 @@ TEXTS = {
 """What a kind says when nobody gives another text; the kinds that are not here say nothing."""
 
 _ONLY_FOR = {
-    FaultKind.STOCKOUT: (_CREATE_JOB, _CREATE_RESOURCE),
+    FaultKind.STOCKOUT: _NEEDS_MACHINES,
     FaultKind.LATE_ERROR: (_CREATE_JOB,),
 }
 _WITH_SECONDS = {FaultKind.SLOW_REQUEST, FaultKind.SLOW_REPLY, FaultKind.LATE_ERROR}
@@ -89,6 +95,7 @@ class Fault:
     :param skip: calls that it lets pass before the first hit.
     :param seconds: how long a call, a reply or an error waits; 0 for kinds that do not wait.
     :param text: what the caller, or the reader of the job's error, is told; empty for kinds that say nothing.
+        In a refusal, ``{resource}`` is the name of what the call is about, in a stockout ``{region}`` where.
     :param passed: calls that it has let pass.
     :param used: calls that it has hit.
     """
@@ -135,7 +142,7 @@ class FaultPlan:
             raise ValueError(f"kind {kind!r} is not one of {', '.join(FaultKind)}")
         known = FaultKind(kind)
         if method not in _ONLY_FOR.get(known, (method,)):
-            raise ValueError(f"{kind} is a fault of {' and '.join(_ONLY_FOR[known])}, not of {method}")
+            raise ValueError(f"{kind} is no fault of {method}, only of {', '.join(_ONLY_FOR[known])}")
         if times < 1 or skip < 0:
             raise ValueError(f"times={times}, skip={skip}: use 1 or more times and skip 0 or more calls")
         if (seconds is None) == (known in _WITH_SECONDS):
@@ -167,8 +174,17 @@ class FaultPlan:
 
 def _default_text(kind: FaultKind, method: str) -> str:
     text = TEXTS.get(kind, "")
-    if kind is FaultKind.PERMISSION_DENIED and (words := _VERB.fullmatch(method)):
-        verb, noun = words.groups()
-        noun = noun[0].lower() + noun[1:].removesuffix("s") + "s"
-        return text.format(permission=f"aiplatform.{noun}.{verb.lower()}")
-    return text
+    if kind is not FaultKind.PERMISSION_DENIED:
+        return text
+    permission = _permission(method)
+    service = permission.partition(".")[0]
+    return text.format(permission=permission, service=service, resource="{resource}")
+
+
+def _permission(method: str) -> str:
+    """Name the permission that a method needs: its own verb, except where the service has another."""
+    words = _VERB.fullmatch(method)
+    if method in _PERMISSIONS or words is None:
+        return _PERMISSIONS.get(method, f"aiplatform.{method}")
+    verb, noun = words.groups()
+    return f"aiplatform.{noun[0].lower()}{noun[1:].removesuffix('s')}s.{verb.lower()}"

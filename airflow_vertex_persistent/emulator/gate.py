@@ -45,7 +45,13 @@ class Gate:
     calls: CallRecord
     submissions: SubmissionLimit
 
-    async def through(self, method: str, call: Call, work: Callable[[Call], Awaitable[bytes]]) -> bytes:
+    async def through(
+        self,
+        method: str,
+        call: Call,
+        work: Callable[[Call], Awaitable[bytes]],
+        resource: Callable[[], str] = str,
+    ) -> bytes:
         """
         Do the work of a call, with its fault.
 
@@ -54,6 +60,7 @@ class Gate:
 
         :param method: short name of the RPC.
         :param work: handles the call.
+        :param resource: says which resource the call is about.
         :raises ApiError: as the fault, the limit or the work has it.
         """
         self.calls.add(method, call.seconds_left)
@@ -61,7 +68,7 @@ class Gate:
         if fault is None:
             return await self._carry_out(method, call, work)
         if code := _REFUSALS.get(fault.kind):
-            raise ApiError(code, fault.text)
+            raise ApiError(code, fault.text.replace("{resource}", resource()))
         if fault.kind is FaultKind.SLOW_REQUEST:
             await asyncio.sleep(fault.seconds)
         if fault.kind is FaultKind.LOST_REPLY:

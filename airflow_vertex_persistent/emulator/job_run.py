@@ -78,6 +78,9 @@ class JobPlan:
     error_delay: float | None = None
 
 
+_LOST = Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR))
+
+
 class _FailedError(Exception):
     """The job has failed, with this status code and text."""
 
@@ -100,8 +103,12 @@ class JobRun:
         self._key = key
         self.plan = plan
         self._stop = asyncio.Event()
-        self._stop_text = ""
+        self._stopped = Outcome(JobState.JOB_STATE_CANCELLED)
         self._created = world.clock()
+        self._turned_away = False
+        # Now and not in the task: of two jobs that race for the last machine, the second must see the first.
+        if plan.resource and not plan.stockout:
+            self._turned_away = not world.pools.claim(key, plan.resource, plan.needs)
         self._running: dict[Task, Running] = {}
         self._time_limit = asyncio.timeout(None)
         self.task = asyncio.create_task(self._supervise(), name=f"job {key.id}")
@@ -125,8 +132,15 @@ class JobRun:
         :param text: the reason, as its error will say it.
         """
         if not self._stop.is_set() and self._job.state not in ENDED:
-            self._stop_text = text
+            error = Status(code=code_pb2.CANCELLED, message=text)
+            self._stopped = Outcome(JobState.JOB_STATE_CANCELLED, error)
             self._move(JobState.JOB_STATE_CANCELLING)
+        self._stop.set()
+
+    def lose_machines(self) -> None:
+        """Let the job end as FAILED, unless it is to be cancelled already."""
+        if not self._stop.is_set():
+            self._stopped = _LOST
         self._stop.set()
 
     async def _supervise(self) -> None:
@@ -146,9 +160,7 @@ class JobRun:
 
     def _outcome(self, work: asyncio.Task[None]) -> Outcome:
         if work.cancelled():
-            return Outcome(
-                JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=self._stop_text)
-            )
+            return self._stopped
         error = work.exception()
         if error is None:
             return Outcome(JobState.JOB_STATE_SUCCEEDED)
@@ -157,9 +169,7 @@ class JobRun:
         if isinstance(error, TimeoutError):
             return self._timed_out()
         _log.error("job %s ended with an error of the emulator", self._key.id, exc_info=error)
-        return Outcome(
-            JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
-        )
+        return _LOST
 
     def _timed_out(self) -> Outcome:
         text = messages.timed_out(self._timeout)
@@ -185,7 +195,7 @@ class JobRun:
         self._say("Task completed. Exit code (0). Exit reason (SUCCEEDED)")
 
     async def _get_machines(self) -> None:
-        settings, resource, needs = self._world.settings, self.plan.resource, self.plan.needs
+        settings, resource = self._world.settings, self.plan.resource
         if resource is None or self.plan.stockout:
             self._say("Vertex AI is provisioning job running framework...")
             await asyncio.sleep(settings.provisioning_seconds)
@@ -193,10 +203,9 @@ class JobRun:
                 text = self.plan.stockout.replace("{region}", str(self._key.location.region))
                 self._fail(code_pb2.RESOURCE_EXHAUSTED, text)
             return
-        pools = self._world.pools
-        if settings.busy_policy == "fail" and not pools.cluster.fits(resource, needs):
+        if self._turned_away:
             self._fail(code_pb2.RESOURCE_EXHAUSTED, messages.resource_busy(resource.id))
-        await pools.machines(self._key, resource, needs)
+        await self._world.pools.machines(self._key)
         await asyncio.sleep(settings.warm_start_seconds)
 
     async def _run_until_decided(self) -> None:

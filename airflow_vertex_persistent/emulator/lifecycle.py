@@ -28,11 +28,17 @@ _JOB_MOVES = {
 }
 _RESOURCE_MOVES = {
     ResourceState.PROVISIONING: {ResourceState.RUNNING, ResourceState.ERROR},
-    ResourceState.RUNNING: {ResourceState.REBOOTING, ResourceState.UPDATING, ResourceState.STOPPING},
+    ResourceState.RUNNING: {
+        ResourceState.REBOOTING,
+        ResourceState.UPDATING,
+        ResourceState.STOPPING,
+        ResourceState.ERROR,
+    },
     ResourceState.UPDATING: {ResourceState.RUNNING, ResourceState.STOPPING},
     ResourceState.REBOOTING: {ResourceState.RUNNING, ResourceState.ERROR},
     ResourceState.ERROR: {ResourceState.REBOOTING, ResourceState.STOPPING},
 }
+_WITH_ERROR = {ResourceState.STOPPING, ResourceState.ERROR}
 _JOB_OUTPUT = (
     "start_time",
     "end_time",
@@ -146,7 +152,7 @@ def resource_moved(
     resource: PersistentResource, state: int, now: datetime, error: Status | None = None
 ) -> PersistentResource:
     """
-    Move a persistent resource to its next state; a cured one forgets its error.
+    Move a persistent resource to its next state; one that is neither in ERROR nor STOPPING forgets its error.
 
     :raises IllegalMoveError: when the state cannot follow.
     """
@@ -156,11 +162,11 @@ def resource_moved(
     raw = PersistentResource.pb(moved)
     raw.state = state
     raw.update_time.FromDatetime(now)
-    if state == ResourceState.RUNNING:
+    if state not in _WITH_ERROR:
         raw.error.Clear()
         raw.error.SetInParent()
-        if not raw.HasField("start_time"):
-            raw.start_time.FromDatetime(now)
+    if state == ResourceState.RUNNING and not raw.HasField("start_time"):
+        raw.start_time.FromDatetime(now)
     if error is not None:
         raw.error.CopyFrom(error)
     return moved

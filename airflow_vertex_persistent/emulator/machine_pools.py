@@ -23,17 +23,27 @@ class MachinePools:
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
-        self.cluster = Cluster()
+        self.cluster = Cluster(can_grow=not settings.scale_up_stockout)
         self._settings = settings
         self._granted: dict[Key, asyncio.Event] = {}
         self._shrinking: dict[Key, asyncio.TimerHandle] = {}
 
-    async def machines(self, job: Key, resource: Key, needs: Mapping[str, int]) -> None:
-        """Wait until a job has its machines; they are its own until :meth:`release`."""
-        granted = self._granted[job] = asyncio.Event()
+    def claim(self, job: Key, resource: Key, needs: Mapping[str, int]) -> bool:
+        """
+        Queue a job for its machines.
+
+        :return: ``False`` when it would have to wait, and jobs fail instead.
+        """
+        if self._settings.busy_policy == "fail" and not self.cluster.fits(resource, needs):
+            return False
+        self._granted[job] = asyncio.Event()
         self.cluster.claim(job, resource, needs)
         self.settle()
-        await granted.wait()
+        return True
+
+    async def machines(self, job: Key) -> None:
+        """Wait until a job that has queued has its machines; they are its own until :meth:`release`."""
+        await self._granted[job].wait()
         if self.cluster.must_grow(job):
             await asyncio.sleep(self._settings.scale_up_seconds)
         self.cluster.occupy(job)
@@ -45,6 +55,10 @@ class MachinePools:
         self._granted.pop(job, None)
         self.cluster.release(job)
         self.settle()
+        self.rest(resource)
+
+    def rest(self, resource: Key) -> None:
+        """Let a resource's autoscaled pools give back what is idle in a while."""
         if timer := self._shrinking.pop(resource, None):
             timer.cancel()
         self._shrinking[resource] = asyncio.get_running_loop().call_later(

@@ -45,8 +45,15 @@ class JobRuns:
 
     async def stop_on(self, resource: Key, text: str) -> None:
         """Cancel all jobs on a persistent resource and wait for their end."""
-        runs = [run for run in self._runs.values() if run.plan.resource == resource]
-        await _stop(runs, text)
+        await _stop(self._on(resource), text)
+
+    def lose_on(self, resource: Key) -> None:
+        """Let all jobs on a persistent resource end as FAILED, since its machines are gone."""
+        for run in self._on(resource):
+            run.lose_machines()
+
+    def _on(self, resource: Key) -> list[JobRun]:
+        return [run for run in self._runs.values() if run.plan.resource == resource]
 
     async def close(self) -> None:
         """Cancel everything and wait until nothing runs any more."""

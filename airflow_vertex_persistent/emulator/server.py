@@ -114,6 +114,7 @@ def control_table(control: Control) -> dict[str, Rpc]:
         "CountCalls": control.count_calls,
         "ListDeadlines": control.list_deadlines,
         "ResetCalls": control.reset_calls,
+        "FailResource": control.fail_resource,
     }
     struct = struct_pb2.Struct
     return {
@@ -148,10 +149,13 @@ def _answering(name: str, rpc: Rpc, gate: Gate) -> Callable[[bytes, Any], Awaita
         async def work(call: Call) -> bytes:
             return _serialize(await rpc.handler(_parse(rpc.request_type, data), call), rpc.reply_type)
 
+        def resource() -> str:
+            return _resource_name(_parse(rpc.request_type, data))
+
         try:
             metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
             call = Call(metadata, context.time_remaining())
-            return await (gate.through(method, call, work) if rpc.gated else work(call))
+            return await (gate.through(method, call, work, resource) if rpc.gated else work(call))
         except ApiError as error:
             await context.abort(error.code, error.text)
         except Exception:  # noqa: BLE001 - one bad call must not end the server, and the log has its traceback
@@ -167,6 +171,14 @@ def _parse(kind: Any, data: bytes) -> Any:
         return kind.deserialize(data) if issubclass(kind, proto.Message) else kind.FromString(data)
     except DecodeError as error:
         raise invalid("The request cannot be read: it is no valid protocol buffer.") from error
+
+
+def _resource_name(request: Any) -> str:
+    """Tell what a request is about, as it says it: a thing by its name, or the place of what is created or listed."""
+    names = [getattr(request, field, "") for field in ("name", "parent")]
+    names += getattr(request, "resource_names", ())
+    names.append(getattr(getattr(request, "persistent_resource", None), "name", ""))
+    return next(filter(None, names), "")
 
 
 def _serialize(reply: Any, kind: Any) -> bytes:

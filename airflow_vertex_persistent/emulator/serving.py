@@ -114,9 +114,8 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
         operations = Operations(world.store.operations, utc_now)
         resources = PersistentResources(world, runs, operations)
         jobs = CustomJobs(world, runs, operations)
-        server, port = _server(
-            options, rpc_table(jobs, resources, operations, Logging(world.logs, world.store))
-        )
+        table = rpc_table(jobs, resources, operations, Logging(world.logs, world.store))
+        server, port = _server(options, table, resources)
         try:
             # Only with the port in our hands: what cannot serve must not touch what it finds.
             resources.resume()
@@ -130,12 +129,14 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
             world.pools.close()
 
 
-def _server(options: Options, table: dict[str, Rpc]) -> tuple[grpc.aio.Server, int]:
+def _server(
+    options: Options, table: dict[str, Rpc], resources: PersistentResources
+) -> tuple[grpc.aio.Server, int]:
     """Make the server of the emulated services and of the control, with its port."""
     methods = {short_name(name) for name in table}
     faults, calls = FaultPlan(methods), CallRecord(methods)
     gate = Gate(faults, calls, SubmissionLimit(options.settings.submissions_per_minute, time.monotonic))
-    return bind_server(table | control_table(Control(faults, calls)), gate, options.port)
+    return bind_server(table | control_table(Control(faults, calls, resources)), gate, options.port)
 
 
 def _world(options: Options, storage: Storage, marker: str, store: Store) -> World:

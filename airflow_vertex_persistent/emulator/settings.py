@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STOCKOUT = (
     "Resources are insufficient in region: {region}. Try a different region or use a different accelerator."
 )
+CLUSTER_ERROR = "An internal error occurred on your cluster. Please try recreating one in a few minutes."
 QUOTA_EXCEEDED = "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion"
 
 
@@ -57,6 +58,9 @@ class EmulatorSettings:
     )
     scale_up_seconds: float = _setting(0.1, "an autoscaled pool needs this long to add machines")
     scale_down_seconds: float = _setting(1.0, "an autoscaled pool gives idle machines back after this long")
+    scale_up_stockout: bool = _setting(
+        False, "there are no machines for autoscaled pools to grow: jobs wait for those that the pools have"
+    )
     busy_policy: Literal["queue", "fail", "reject"] = _setting(
         "queue",
         "a job that fits its persistent resource but finds it busy: queue = PENDING until machines are free, "

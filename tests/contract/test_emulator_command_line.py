@@ -17,7 +17,7 @@ import psutil
 import pytest
 from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
-from google.cloud.aiplatform_v1.types import CustomJob
+from google.cloud.aiplatform_v1.types import CustomJob, PersistentResource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,6 +196,20 @@ def test_faults_are_ordered_listed_and_cleared(cloud: Cloud) -> None:
     assert ask("fault", "list", host).stdout == "No faults.\n"
 
 
+def test_a_persistent_resource_can_be_broken(cloud: Cloud) -> None:
+    """It is in ERROR, with the text that was given."""
+    resource = cloud.resource("broken-by-hand")
+    host = f"--host={cloud.emulator.address}"
+    seen = ask("fail-resource", resource.name, "--text=out of order in {region}", host)
+    assert (seen.returncode, seen.stdout, seen.stderr) == (0, "", "")
+    broken = cloud.resources.get_persistent_resource(name=resource.name)
+    assert broken.state == PersistentResource.State.ERROR
+    assert broken.error.message == "out of order in europe-west4"
+    again = ask("fail-resource", resource.name, host)
+    assert again.returncode == 1
+    assert "is ERROR, not RUNNING" in again.stderr
+
+
 def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
     """No emulator, a port in use, a missing folder, a malformed mapping, an unknown job: told without traceback."""
     nobody, taken = f"127.0.0.1:{free_port()}", cloud.emulator.address.split(":")[1]
@@ -213,6 +227,10 @@ def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
         (
             ("fault", "add", "GetCustomJob", "bad", f"--host={cloud.emulator.address}"),
             "kind 'bad' is not one of",
+        ),
+        (
+            ("fail-resource", "nightly", f"--host={cloud.emulator.address}"),
+            "Invalid resource name: 'nightly'",
         ),
         ((*start, f"--port={taken}", "--storage-port=0"), f"port {taken} is in use"),
         ((*start, "--port=0", f"--storage-port={storage}"), f"port {storage} is in use"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.contract.conftest import Cloud
 
+PARENT = "projects/demo-project/locations/europe-west4"
 STOCKOUT = "Resources are insufficient in region: europe-west4."
 SLEEP = "import time; time.sleep(600)"
 
@@ -71,10 +72,52 @@ def test_a_refused_call_does_not_happen(
     assert names(cloud) - before == {job.name}
 
 
+JOB, NIGHTLY = f"{PARENT}/customJobs/1", f"{PARENT}/persistentResources/nightly"
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "permission"),
+    [
+        ("create_custom_job", {"parent": PARENT, "custom_job": {}}, "customJobs.create"),
+        ("get_custom_job", {"name": JOB}, "customJobs.get"),
+        ("list_custom_jobs", {"parent": PARENT}, "customJobs.list"),
+        ("cancel_custom_job", {"name": JOB}, "customJobs.cancel"),
+        ("delete_custom_job", {"name": JOB}, "customJobs.delete"),
+        (
+            "create_persistent_resource",
+            {"parent": PARENT, "persistent_resource": {"name": "nightly"}},
+            "persistentResources.create",
+        ),
+        ("get_persistent_resource", {"name": NIGHTLY}, "persistentResources.get"),
+        ("list_persistent_resources", {"parent": PARENT}, "persistentResources.list"),
+        (
+            "update_persistent_resource",
+            {"persistent_resource": {"name": NIGHTLY}},
+            "persistentResources.update",
+        ),
+        ("reboot_persistent_resource", {"name": NIGHTLY}, "persistentResources.update"),
+        ("delete_persistent_resource", {"name": NIGHTLY}, "persistentResources.delete"),
+    ],
+)
+def test_a_denial_reads_like_the_services(
+    cloud: Cloud, control: EmulatorControl, method: str, fields: dict[str, Any], permission: str
+) -> None:
+    """It names the permission of the call, and the thing, or its place, as the caller named it."""
+    control.add_fault(method.title().replace("_", ""), "permission_denied")
+    client = cloud.jobs if hasattr(cloud.jobs, method) else cloud.resources
+    with pytest.raises(exceptions.PermissionDenied) as caught:
+        getattr(client, method)(fields)
+    about = PARENT if "parent" in fields else NIGHTLY if "persistent" in method else JOB
+    assert caught.value.message == (
+        f"Permission 'aiplatform.{permission}' denied on resource '//aiplatform.googleapis.com/{about}' "
+        "(or it may not exist)."
+    )
+
+
 def test_a_text_of_ones_own(cloud: Cloud, control: EmulatorControl) -> None:
     """Replaces the service's."""
-    control.add_fault("GetCustomJob", "internal", text="broken on purpose")
-    with pytest.raises(exceptions.InternalServerError, match="broken on purpose"):
+    control.add_fault("GetCustomJob", "internal", text="{resource} is broken on purpose")
+    with pytest.raises(exceptions.InternalServerError, match=r"projects/.*/1 is broken on purpose$"):
         cloud.jobs.get_custom_job(name=f"{cloud.PARENT}/customJobs/1")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
 
 SLEEP = "import time; time.sleep(600)"
 MACHINE = {"machine_type": "n1-standard-4"}
+BUSY = 'Resources are insufficient in persistent resource "busy": other jobs use its machines.'
 
 
 def fixed(count: int, **fields: Any) -> dict[str, Any]:
     """A pool of some machines."""
     return {"machine_spec": MACHINE, "replica_count": count, **fields}
+
+
+def elastic(low: int, high: int) -> dict[str, Any]:
+    """An autoscaled pool."""
+    return {
+        "machine_spec": MACHINE,
+        "autoscaling_spec": {"min_replica_count": low, "max_replica_count": high},
+    }
 
 
 def counts(cloud: Cloud, resource_id: str) -> list[tuple[int, int]]:
@@ -66,6 +76,13 @@ def test_disk_and_machine_must_match(cloud: Cloud) -> None:
         {"machine_spec": {"machine_type": "n1-standard-8"}},
         {"disk_spec": {"boot_disk_type": "pd-standard"}},
         {"disk_spec": {"boot_disk_size_gb": 200}},
+        {
+            "machine_spec": {
+                **MACHINE,
+                "accelerator_type": "NVIDIA_TESLA_T4",
+                "accelerator_count": 1,
+            }
+        },
     ):
         with pytest.raises(
             exceptions.InvalidArgument, match=r"worker_pool_specs\[0\].*match no resource pool"
@@ -80,6 +97,20 @@ def test_a_job_too_big_is_refused(cloud: Cloud) -> None:
         cloud.create(
             cloud.job(cloud.pool(""), cloud.pool("", replica_count=2), persistent_resource_id="small")
         )
+
+
+@pytest.mark.parametrize(("replicas", "fits"), [(2, True), (3, False)])
+def test_an_autoscaled_pool_counts_with_its_maximum(cloud: Cloud, replicas: int, *, fits: bool) -> None:
+    """Not with the machines that it has now."""
+    cloud.resource(f"most-{replicas}", elastic(1, 3))
+    job = cloud.job(
+        cloud.pool(""), cloud.pool("", replica_count=replicas), persistent_resource_id=f"most-{replicas}"
+    )
+    if fits:
+        assert cloud.ended(cloud.create(job)).state == JobState.JOB_STATE_SUCCEEDED
+    else:
+        with pytest.raises(exceptions.InvalidArgument, match=r"4 replicas are more than .* can have \(3\)"):
+            cloud.create(job)
 
 
 def test_an_unknown_resource_is_not_found(cloud: Cloud) -> None:
@@ -119,8 +150,7 @@ def test_an_enforced_account_must_be_named(cloud: Cloud) -> None:
 
 def test_autoscaled_pools_grow_and_shrink(cloud: Cloud) -> None:
     """A pool grows up to its maximum when jobs need machines, and shrinks to its minimum when idle."""
-    pool = {"machine_spec": MACHINE, "autoscaling_spec": {"min_replica_count": 1, "max_replica_count": 3}}
-    cloud.resource("elastic", pool)
+    cloud.resource("elastic", elastic(1, 3))
     assert counts(cloud, "elastic") == [(1, 0)]
     jobs = [cloud.create(cloud.job(cloud.pool(SLEEP), persistent_resource_id="elastic")) for _ in range(3)]
     for job in jobs:
@@ -131,25 +161,79 @@ def test_autoscaled_pools_grow_and_shrink(cloud: Cloud) -> None:
     cloud.wait_for(lambda: counts(cloud, "elastic") == [(1, 0)], "shrinking")
 
 
+def test_autoscaled_pools_may_find_no_machines(cloud_with: Callable[..., Cloud]) -> None:
+    """A job that needs more than there are waits for them, and is not refused."""
+    cloud = cloud_with(executor="simulate", simulated_seconds=3600, scale_up_stockout=True)
+    cloud.resource("stuck", elastic(1, 3))
+    small = cloud.create(cloud.job(cloud.pool(), persistent_resource_id="stuck"))
+    cloud.running(small)
+    next_one = cloud.create(cloud.job(cloud.pool(), persistent_resource_id="stuck"))
+    assert cloud.get(next_one).state == JobState.JOB_STATE_PENDING
+    assert counts(cloud, "stuck") == [(1, 1)]
+    cloud.stop(small)
+    cloud.running(next_one)
+    big = cloud.create(cloud.job(cloud.pool(), cloud.pool(replica_count=2), persistent_resource_id="stuck"))
+    cloud.stop(next_one)
+    assert cloud.get(big).state == JobState.JOB_STATE_PENDING
+    assert cloud.stop(big).state == JobState.JOB_STATE_CANCELLED
+
+
 def test_a_busy_resource_may_fail_jobs(cloud_with: Callable[..., Cloud]) -> None:
-    """busy_policy="fail" ends the job as FAILED with RESOURCE_EXHAUSTED."""
+    """busy_policy="fail" ends the job as FAILED with RESOURCE_EXHAUSTED, without having run."""
     cloud = cloud_with(busy_policy="fail")
     cloud.resource("busy", fixed(1))
     first = cloud.create(cloud.job(cloud.pool(SLEEP), persistent_resource_id="busy"))
     cloud.running(first)
     second = cloud.run(cloud.pool(""), persistent_resource_id="busy")
     assert second.state == JobState.JOB_STATE_FAILED
-    assert second.error.code == 8
+    assert (second.error.code, second.error.message) == (8, BUSY)
     assert "start_time" not in second
+    assert "end_time" in second
+    assert counts(cloud, "busy") == [(1, 1)]
+    cloud.stop(first)
+    assert cloud.run(cloud.pool(""), persistent_resource_id="busy").state == JobState.JOB_STATE_SUCCEEDED
 
 
 def test_a_busy_resource_may_reject_jobs(cloud_with: Callable[..., Cloud]) -> None:
-    """busy_policy="reject" refuses the create call, and takes jobs again when machines are free."""
+    """busy_policy="reject" refuses the create call, in other words than a rate limit, until machines are free."""
     cloud = cloud_with(busy_policy="reject")
     cloud.resource("busy", fixed(1))
     first = cloud.create(cloud.job(cloud.pool(SLEEP), persistent_resource_id="busy"))
     cloud.running(first)
-    with pytest.raises(exceptions.ResourceExhausted, match='"busy"'):
+    with pytest.raises(exceptions.ResourceExhausted) as caught:
         cloud.create(cloud.job(cloud.pool(""), persistent_resource_id="busy"))
+    assert caught.value.message == BUSY
+    assert len(list(cloud.jobs.list_custom_jobs(parent=cloud.PARENT))) == 1
     cloud.stop(first)
     cloud.run(cloud.pool(""), persistent_resource_id="busy")
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused", "states"),
+    [
+        ("queue", 0, ["JOB_STATE_PENDING"] * 7 + ["JOB_STATE_RUNNING"]),
+        ("fail", 0, ["JOB_STATE_FAILED"] * 7 + ["JOB_STATE_RUNNING"]),
+        ("reject", 7, ["JOB_STATE_RUNNING"]),
+    ],
+)
+def test_a_race_for_the_last_machine_has_one_winner(
+    cloud_with: Callable[..., Cloud], policy: str, refused: int, states: list[str]
+) -> None:
+    """However close the calls come, one job runs, and all others are what the policy says."""
+    cloud = cloud_with(executor="simulate", simulated_seconds=3600, busy_policy=policy)
+    cloud.resource("busy", fixed(1))
+
+    def race(_: int) -> bool:
+        try:
+            cloud.create(cloud.job(cloud.pool(), persistent_resource_id="busy"))
+        except exceptions.ResourceExhausted:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as racers:
+        assert list(racers.map(race, range(8))).count(False) == refused
+    cloud.wait_for(
+        lambda: sorted(job.state.name for job in cloud.jobs.list_custom_jobs(parent=cloud.PARENT)) == states,
+        "one winner",
+    )
+    assert counts(cloud, "busy") == [(1, 1)]

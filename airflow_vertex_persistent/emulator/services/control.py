@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator's own service: order faults, read what came of them, count calls. Structs in and out."""
+"""The emulator's own service: order faults, read what came of them, count calls, break things. Structs in and out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
-from airflow_vertex_persistent.emulator.errors import invalid
+from airflow_vertex_persistent.emulator.errors import ApiError, invalid
+from airflow_vertex_persistent.emulator.settings import CLUSTER_ERROR
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.emulator.calls import CallRecord
     from airflow_vertex_persistent.emulator.faults import FaultPlan
 
     from . import Call
+    from .persistent_resources import PersistentResources
 
 
 class Control:
@@ -24,11 +26,13 @@ class Control:
 
     :param faults: the faults that are ordered.
     :param calls: the calls that came in.
+    :param resources: the persistent resources.
     """
 
-    def __init__(self, faults: FaultPlan, calls: CallRecord) -> None:
+    def __init__(self, faults: FaultPlan, calls: CallRecord, resources: PersistentResources) -> None:
         self._faults = faults
         self._calls = calls
+        self._resources = resources
 
     async def add_fault(self, request: Struct, _: Call) -> Struct:
         """Order one fault, with the fields of ``FaultPlan.add``."""
@@ -66,6 +70,15 @@ class Control:
     async def reset_calls(self, _request: Struct, _: Call) -> Struct:
         """Forget the calls of before."""
         self._calls.reset()
+        return Struct()
+
+    async def fail_resource(self, request: Struct, _: Call) -> Struct:
+        """Let a persistent resource fall into ERROR."""
+        fields: dict[str, Any] = MessageToDict(request)
+        try:
+            self._resources.fail(str(fields.get("name", "")), str(fields.get("text", CLUSTER_ERROR)))
+        except ApiError as error:
+            raise invalid(error.text) from error
         return Struct()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from .operations import Operations
 
 _log = logging.getLogger(__name__)
+_GENERIC = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
+_TOO_FEW = re.compile(r"insufficient|quota")
 
 
 class PersistentResources:
@@ -101,6 +104,8 @@ class PersistentResources:
                 self._later(self._restart(key, self._going_on(key, metadata, progress)))
             elif resource.state == ResourceState.STOPPING:
                 self._later(self._tear_down(key))
+            else:
+                self._world.pools.rest(key)
 
     def _going_on(self, key: Key, metadata: Any, progress: str) -> Operation:
         """Find the operation on a resource; a kill may have come just before it began."""
@@ -117,13 +122,12 @@ class PersistentResources:
         await asyncio.sleep(self._settings.resource_provisioning_seconds)
         metadata = CreatePersistentResourceOperationMetadata
         if cause := stockout or self._settings.resource_errors.get(key.id):
-            text = cause.replace("{region}", str(key.location.region))
-            self._move(key, ResourceState.ERROR, Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text))
+            self._break(key, cause)
             # The operation's own text is generic: the cause is in the resource's error.
-            failure = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
-            self._operations.finish(operation, failure, metadata, messages.INTERNAL_ERROR)
+            self._operations.finish(operation, _GENERIC, metadata, messages.INTERNAL_ERROR)
             return
         resource = self._move(key, ResourceState.RUNNING)
+        self._world.pools.rest(key)
         answer = resource if self._settings.full_create_response else PersistentResource(name=resource.name)
         self._operations.finish(operation, PersistentResource.pb(answer), metadata, messages.CREATE_DONE)
 
@@ -184,7 +188,7 @@ class PersistentResources:
         resource = with_counts(self._move(key, ResourceState.RUNNING), self._cluster.pools(key))
         self._operations.finish(operation, PersistentResource.pb(resource), metadata, messages.UPDATE_DONE)
 
-    async def reboot(self, request: RebootPersistentResourceRequest, _: Call) -> Operation:
+    async def reboot(self, request: RebootPersistentResourceRequest, call: Call) -> Operation:
         """Restart all machines: jobs on them are cancelled, autoscaled pools come back at their minimum."""
         key, resource = self._find(request.name)
         if "ray_spec" in resource.resource_runtime_spec:
@@ -193,20 +197,21 @@ class PersistentResources:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING or ERROR.')
         self._move(key, ResourceState.REBOOTING)
         operation = self._begin(key, RebootPersistentResourceOperationMetadata, messages.REBOOT_STARTED)
-        self._later(self._restart(key, operation))
+        self._later(self._restart(key, operation, call.stockout))
         return operation
 
-    async def _restart(self, key: Key, operation: Operation) -> None:
+    async def _restart(self, key: Key, operation: Operation, stockout: str = "") -> None:
         await self._runs.stop_on(key, messages.RESOURCE_GONE.format(id=key.id))
         await asyncio.sleep(self._settings.resource_reboot_seconds)
         self._cluster.shrink(key)
+        metadata = RebootPersistentResourceOperationMetadata
+        if stockout:
+            error = self._break(key, stockout)
+            progress = f"{code_pb2.Code.Name(error.code)}: {error.message}"
+            self._operations.finish(operation, _GENERIC, metadata, progress)
+            return
         resource = with_counts(self._move(key, ResourceState.RUNNING), self._cluster.pools(key))
-        self._operations.finish(
-            operation,
-            PersistentResource.pb(resource),
-            RebootPersistentResourceOperationMetadata,
-            messages.CREATE_DONE,
-        )
+        self._operations.finish(operation, PersistentResource.pb(resource), metadata, messages.CREATE_DONE)
 
     async def delete(self, request: DeletePersistentResourceRequest, _: Call) -> Operation:
         """Delete a resource. The operation is done at once, the teardown takes its time."""
@@ -230,6 +235,27 @@ class PersistentResources:
         self._cluster.remove(key)
         await asyncio.sleep(self._settings.name_blocked_seconds)
         self._blocked.discard(key)
+
+    def fail(self, name: str, text: str) -> None:
+        """
+        Let a RUNNING resource fall into ERROR with all jobs on it; no call of the service does this.
+
+        :param text: its error, with ``{region}`` to be filled in.
+        :raises ApiError: when it is not there, or not RUNNING.
+        """
+        key, resource = self._find(name)
+        if resource.state != ResourceState.RUNNING:
+            raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING.')
+        self._break(key, text)
+        self._runs.lose_on(key)
+
+    def _break(self, key: Key, cause: str) -> Status:
+        """Put a resource into ERROR."""
+        text = cause.replace("{region}", str(key.location.region))
+        code = code_pb2.RESOURCE_EXHAUSTED if _TOO_FEW.search(text) else code_pb2.INTERNAL
+        error = Status(code=code, message=text)
+        self._move(key, ResourceState.ERROR, error)
+        return error
 
     async def close(self) -> None:
         """Leave everything as it is and stop the work under way."""

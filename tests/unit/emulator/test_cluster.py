@@ -99,6 +99,24 @@ def test_autoscaled_pools_grow_for_jobs_and_shrink_to_their_minimum() -> None:
     assert (pool.size, pool.used, pool.promised) == (1, 0, 0)
 
 
+def test_without_machines_to_grow_jobs_wait_for_those_that_are_there() -> None:
+    """The size counts and not the maximum, also for who comes next, while a job is placed as ever."""
+    made = Cluster(can_grow=False)
+    made.add(RESOURCE, [Pool("cpu", CPU, size=2, minimum=1, maximum=3), fixed("gpu", GPU, 1)])
+    assert made.place(RESOURCE, [(CPU, 3)]) == {"cpu": 3}
+    made.claim(job(0), RESOURCE, {"cpu": 1, "gpu": 1})
+    assert made.grant() == [job(0)]
+    assert not made.must_grow(job(0))
+    made.occupy(job(0))
+    assert made.fits(RESOURCE, {"cpu": 1})
+    assert not made.fits(RESOURCE, {"cpu": 2})
+    made.shrink(RESOURCE)
+    made.claim(job(1), RESOURCE, {"cpu": 1})
+    assert made.grant() == []
+    made.release(job(0))
+    assert made.grant() == [job(1)]
+
+
 def test_releasing_twice_frees_once() -> None:
     """A job's end may be told more than once."""
     made = cluster(fixed("cpu", CPU, 2))
@@ -110,10 +128,13 @@ def test_releasing_twice_frees_once() -> None:
     assert made.pools(RESOURCE)["cpu"].used == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)), max_size=40), st.integers(1, 3))
-def test_accounts_always_add_up(steps: list[tuple[int, int]], minimum: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)), max_size=40), st.integers(1, 3), st.booleans()
+)
+def test_accounts_always_add_up(steps: list[tuple[int, int]], minimum: int, can_grow: bool) -> None:
     """Whatever comes and goes: used <= promised <= maximum, used <= size, and in the end all is free."""
-    made = cluster(Pool("cpu", CPU, size=minimum, minimum=minimum, maximum=4))
+    made = Cluster(can_grow=can_grow)
+    made.add(RESOURCE, [Pool("cpu", CPU, size=minimum, minimum=minimum, maximum=4)])
     pool, here = made.pools(RESOURCE)["cpu"], set[int]()
     for number, count in steps:
         if number in here:
@@ -126,7 +147,7 @@ def test_accounts_always_add_up(steps: list[tuple[int, int]], minimum: int) -> N
             made.occupy(granted)
         made.shrink(RESOURCE)
         assert 0 <= pool.used <= pool.promised <= pool.maximum
-        assert max(minimum, pool.used) <= pool.size <= pool.maximum
+        assert max(minimum, pool.used) <= pool.size <= (pool.maximum if can_grow else minimum)
     for number in here:
         made.release(job(number))
     made.shrink(RESOURCE)

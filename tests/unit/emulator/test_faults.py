@@ -52,8 +52,11 @@ def test_a_plan_says_what_was_used() -> None:
     [
         ({"method": "GetJob"}, "'GetJob' is not one of CreateCustomJob, CreatePersistentResource, "),
         ({"kind": "broken"}, "'broken' is not one of unavailable, deadline_exceeded, "),
-        ({"kind": "stockout"}, "fault of CreateCustomJob and CreatePersistentResource, not of GetCustomJob"),
-        ({"kind": "late_error", "seconds": 1}, "fault of CreateCustomJob, not of GetCustomJob"),
+        (
+            {"kind": "stockout"},
+            "no fault of GetCustomJob, only of CreateCustomJob, CreatePersistentResource, Reb",
+        ),
+        ({"kind": "late_error", "seconds": 1}, "no fault of GetCustomJob, only of CreateCustomJob$"),
         ({"times": 0}, "use 1 or more"),
         ({"skip": -1}, "skip 0 or more"),
         ({"kind": "slow_reply"}, "slow_reply needs seconds"),
@@ -72,14 +75,33 @@ def test_what_makes_no_sense_is_not_planned(wrong: dict[str, Any], words: str) -
 
 
 def test_texts_are_those_of_the_service_unless_given() -> None:
-    """A permission is that of the method; another text replaces all of it."""
+    """Another text replaces all of it."""
     plan = FaultPlan(METHODS)
-    assert "'aiplatform.customJobs.list'" in plan.add("ListCustomJobs", "permission_denied").text
-    assert "'aiplatform.customJobs.create'" in plan.add("CreateCustomJob", "permission_denied").text
     assert "quota metrics exceed quota limits" in plan.add("CreateCustomJob", "quota").text
     assert "per minute" in plan.add("CreateCustomJob", "rate_limit").text
     assert plan.add("CreateCustomJob", "quota", text="mine").text == "mine"
     assert plan.add("CreateCustomJob", FaultKind.SLOW_REPLY, seconds=1).text == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "permission"),
+    [
+        ("CreateCustomJob", "aiplatform.customJobs.create"),
+        ("ListCustomJobs", "aiplatform.customJobs.list"),
+        ("CancelCustomJob", "aiplatform.customJobs.cancel"),
+        ("CreatePersistentResource", "aiplatform.persistentResources.create"),
+        ("UpdatePersistentResource", "aiplatform.persistentResources.update"),
+        ("RebootPersistentResource", "aiplatform.persistentResources.update"),
+        ("ListLogEntries", "logging.logEntries.list"),
+    ],
+)
+def test_a_denial_names_the_permission_of_its_method(method: str, permission: str) -> None:
+    """The name of the resource is left to the call."""
+    service = permission.partition(".")[0]
+    assert FaultPlan([method]).add(method, "permission_denied").text == (
+        f"Permission '{permission}' denied on resource '//{service}.googleapis.com/{{resource}}' "
+        "(or it may not exist)."
+    )
 
 
 def test_calls_are_counted_since_a_reset() -> None:

@@ -143,6 +143,19 @@ def test_a_resource_starts_once() -> None:
     assert not again.error.message
 
 
+@pytest.mark.parametrize(("state", "kept"), [(State.STOPPING, True), (State.REBOOTING, False)])
+def test_a_broken_resource_keeps_its_error_only_to_its_end(
+    state: PersistentResource.State, *, kept: bool
+) -> None:
+    """A reboot forgets it, a delete does not; a running resource can break."""
+    up = resource_moved(resource_created(PersistentResource(), "name", NOON), State.RUNNING, NOON)
+    broken = resource_moved(up, State.ERROR, NOON + MINUTE, ERROR)
+    assert broken.error == ERROR
+    after = resource_moved(broken, state, NOON + 2 * MINUTE)
+    assert "error" in after
+    assert (after.error == ERROR) is kept
+
+
 @pytest.mark.parametrize("state", [State.STOPPING, State.REBOOTING, State.UPDATING])
 def test_a_resource_being_created_can_only_come_up_or_fail(state: PersistentResource.State) -> None:
     """Deleting, rebooting and updating wait for that."""
