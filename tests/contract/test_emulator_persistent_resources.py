@@ -30,14 +30,6 @@ PARENT = "projects/demo-project/locations/europe-west4"
 State = PersistentResource.State
 SLEEP = "import time; time.sleep(600)"
 CPU: dict[str, Any] = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1}
-GPU: dict[str, Any] = {
-    "machine_spec": {
-        "machine_type": "n1-highmem-2",
-        "accelerator_type": "NVIDIA_TESLA_T4",
-        "accelerator_count": 1,
-    },
-    "replica_count": 1,
-}
 
 
 def create(cloud: Cloud, resource_id: str, *pools: dict[str, Any], **fields: Any) -> Any:
@@ -78,19 +70,6 @@ def test_create_answers_an_operation_with_the_name_alone(cloud: Cloud) -> None:
     times = [raw.create_time, raw.start_time, raw.update_time]
     assert times == sorted(times, key=lambda time: time.ToNanoseconds())
     assert all(time.seconds for time in times)
-
-
-def test_the_service_fills_in_pool_ids_and_disks(cloud: Cloud) -> None:
-    """Ids come from machine and GPU, equal pools get a number, the default disk is pd-ssd with 100 GB."""
-    pools = cloud.resource("pools", CPU, GPU, CPU).resource_pools
-    assert [pool.id for pool in pools] == [
-        "n1-standard-4",
-        "n1-highmem-2-nvidia-tesla-t4-1",
-        "n1-standard-4-2",
-    ]
-    assert {(pool.disk_spec.boot_disk_type, pool.disk_spec.boot_disk_size_gb) for pool in pools} == {
-        ("pd-ssd", 100)
-    }
 
 
 def test_an_empty_error_is_present(cloud: Cloud) -> None:
@@ -212,37 +191,6 @@ def test_ids_must_match_the_pattern(cloud: Cloud, resource_id: str) -> None:
     """Ids that break the pattern are INVALID_ARGUMENT."""
     with pytest.raises(exceptions.InvalidArgument, match="persistent_resource_id"):
         create(cloud, resource_id)
-
-
-def scaled(low: int, high: int, **fields: Any) -> dict[str, Any]:
-    """An autoscaled pool."""
-    limits = {"min_replica_count": low, "max_replica_count": high}
-    return {"machine_spec": CPU["machine_spec"], "autoscaling_spec": limits, **fields}
-
-
-@pytest.mark.parametrize(
-    ("pool", "field"),
-    [
-        ({"machine_spec": CPU["machine_spec"]}, "replica_count"),
-        ({**CPU, "replica_count": -1}, "replica_count"),
-        ({"replica_count": 1}, "machine_type"),
-        ({**CPU, "machine_spec": {"machine_type": "n9-huge-1"}}, 'Machine type "n9-huge-1" is not supported'),
-        (
-            {**GPU, "machine_spec": {**GPU["machine_spec"], "accelerator_count": 3}},
-            "possible counts: 1, 2, 4",
-        ),
-        ({**CPU, "machine_spec": {"machine_type": "a2-highgpu-2g"}}, "exactly 2 NVIDIA_TESLA_A100"),
-        ({**CPU, "disk_spec": {"boot_disk_size_gb": 99}}, "boot_disk_size_gb"),
-        ({**CPU, "disk_spec": {"boot_disk_type": "floppy"}}, "boot_disk_type"),
-        (scaled(0, 2), "min_replica_count"),
-        (scaled(2, 2), "max_replica_count"),
-        (scaled(1, 2, replica_count=3), "replica_count"),
-    ],
-)
-def test_wrong_pools_are_refused(cloud: Cloud, pool: dict[str, Any], field: str) -> None:
-    """Every rule on machines, disks and counts is checked, and the answer names the field."""
-    with pytest.raises(exceptions.InvalidArgument, match=field):
-        create(cloud, "wrong", pool)
 
 
 def test_a_service_account_needs_its_switch(cloud: Cloud) -> None:
