@@ -12,6 +12,7 @@ The errors of this package, and what an error of the service means.
       CapacityError             no machines: worth another try
       QuotaExceededError        the project's limit, not the region's stock
       PersistentResourceError   the resource is in ERROR, or gone
+      PermissionDeniedError     the caller lacks a permission
       ServiceUnreachableError   no answer for max_outage; the job is left alone
     ValueError
       InvalidRequestError       a wrong request; operators raise it without retries
@@ -24,10 +25,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.permissions import (
+    ACT_AS,
+    IMPERSONATE,
+    ROLES,
+    denied_account,
+    denied_permission,
+)
 from airflow_vertex_persistent.states import JobPhase, job_phase, running_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from google.api_core.exceptions import GoogleAPICallError
 
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -62,6 +72,10 @@ class QuotaExceededError(VertexTrainingError):
 
 class PersistentResourceError(VertexTrainingError):
     """The persistent resource is in ERROR, or gone."""
+
+
+class PermissionDeniedError(VertexTrainingError):
+    """The account that calls lacks a permission. The message names it, a role that has it, and the account."""
 
 
 class ServiceUnreachableError(VertexTrainingError):
@@ -132,6 +146,8 @@ def call_problem(error: BaseException) -> CallProblem | None:
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError, TransportError
 
+    if isinstance(error, PermissionDeniedError):
+        return CallProblem.DENIED
     if isinstance(error, RetryError):
         return CallProblem.TRANSIENT if error.cause is None else call_problem(error.cause)
     if isinstance(error, GoogleAuthError):
@@ -139,12 +155,19 @@ def call_problem(error: BaseException) -> CallProblem | None:
         return CallProblem.TRANSIENT if transient else CallProblem.DENIED
     if not isinstance(error, GoogleAPICallError):
         return None
-    if _QUOTA_TEXT.search(error.message or ""):
-        return CallProblem.QUOTA
-    if _STOCKOUT_TEXT.search(error.message or ""):
-        return CallProblem.CAPACITY
+    if problem := _text_problem(error.message or ""):
+        return problem
     code = error.grpc_status_code
     return _CALL_PROBLEMS.get(code.name, CallProblem.REFUSED) if code else CallProblem.TRANSIENT
+
+
+def _text_problem(text: str) -> CallProblem | None:
+    """Return what a text of the service says more exactly than its status code."""
+    if _QUOTA_TEXT.search(text):
+        return CallProblem.QUOTA
+    if _STOCKOUT_TEXT.search(text):
+        return CallProblem.CAPACITY
+    return CallProblem.DENIED if denied_permission(text) else None
 
 
 def is_transient(error: BaseException) -> bool:
@@ -181,6 +204,7 @@ def _log_text(details: Mapping[str, Any]) -> str:
     if lines := details.get("log_lines"):
         return "Its log ends:\n" + "".join(f"  {line}\n" for line in lines)
     if problem := details.get("log_problem"):
+        problem = problem.replace("\n", "\n  ")
         return f"Its log could not be read: {problem}\n"
     return ""
 
@@ -227,4 +251,35 @@ def resource_error(name: ResourceName, state: str, message: str) -> VertexTraini
         next_step = "create it again."
     return error_class(
         f"{name} is in {state}: {text}\nNext step: delete it if it is still there; {next_step}"
+    )
+
+
+def permission_error(
+    error: GoogleAPICallError, permission: str, thing: str, callers: Sequence[str]
+) -> PermissionDeniedError:
+    """
+    Return the typed error of a call that was denied.
+
+    :param permission: What the call needs; one that the service's text names wins.
+    :param thing: Full name of what the call was about.
+    :param callers: Who calls, last, and who impersonates whom to get there.
+    """
+    text = error.message or ""
+    caller, place = callers[-1], "in the project"
+    permission = denied_permission(text) or permission
+    if permission == ACT_AS:
+        thing, place = denied_account(text) or "the service account that it is to run as", "on that account"
+    elif permission == IMPERSONATE:
+        caller, thing, place = " or ".join(callers[:-1] or callers), caller, "on that account"
+    roles = " or ".join(ROLES.get(permission, ())) or f"a role that has {permission}"
+    verb, next_step = "lacks", f"grant it {roles} {place}."
+    if error.reason not in {None, "IAM_PERMISSION_DENIED"}:
+        verb = "was refused"
+        next_step = (
+            f"do what the service says: {error.reason} can also be the project's id, its APIs or billing, or a "
+            f"policy of the organization. The call itself needs {roles} {place}."
+        )
+    return PermissionDeniedError(
+        f"Permission denied: {caller} {verb} {permission} on {thing}\n"
+        f"The service says: {text}\nNext step: {next_step}"
     )

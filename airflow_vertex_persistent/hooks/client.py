@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,12 +18,22 @@ from airflow.providers.google.common.hooks.base_google import (
 )
 from airflow.sdk.configuration import conf
 from asgiref.sync import sync_to_async
+from google.api_core.exceptions import GoogleAPICallError, Unauthenticated
 from google.api_core.retry import AsyncRetry, Retry
 
-from airflow_vertex_persistent.exceptions import InvalidRequestError, is_transient
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    InvalidRequestError,
+    call_problem,
+    is_transient,
+    permission_error,
+)
+from airflow_vertex_persistent.permissions import PERMISSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from google.auth.credentials import Credentials
 
 ClientT = TypeVar("ClientT")
 
@@ -80,6 +91,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def account_email(credentials: Credentials) -> str | None:
+    """Return the service account of some credentials, ``None`` where that is not known without asking."""
+    email = getattr(credentials, "service_account_email", None)
+    # A machine's own account is called so until its first token has been fetched.
+    return None if email in {"", "default"} else email
+
+
 class VertexHook(GoogleBaseHook):
     """
     Connection and clients, shared by the hooks of this package.
@@ -113,6 +131,36 @@ class VertexHook(GoogleBaseHook):
             fix = f"give the operator a project_id, or the connection {self.gcp_conn_id!r} a project"
             raise InvalidRequestError("request", [f"project_id = None: {fix}"])
         return str(project)
+
+    @property
+    def callers(self) -> list[str]:
+        """Who calls, last, and from the connection's account on who impersonates whom to get there."""
+        connected = f"the connection's account ({self.gcp_conn_id})"
+        chain = self.impersonation_chain or self._get_field("impersonation_chain") or []
+        if isinstance(chain, str):
+            chain = [account.strip() for account in chain.split(",")]
+        if not chain and emulator_address() is None:
+            email = account_email(self.get_credentials())
+            chain = [] if email is None else [email]
+        return [connected, *chain]
+
+    @contextmanager
+    def calling(self, method: str, thing: str) -> Iterator[None]:
+        """
+        Make a call, and say who lacks which permission if it is denied.
+
+        :param method: The call's name in the API.
+        :param thing: Full name of what it is about.
+        :raises PermissionDeniedError: It was denied.
+        """
+        permission = PERMISSIONS[method]
+        try:
+            yield
+        except GoogleAPICallError as error:
+            # When the service does not know who calls, no role helps.
+            if isinstance(error, Unauthenticated) or call_problem(error) is not CallProblem.DENIED:
+                raise
+            raise permission_error(error, permission, thing, self.callers) from error
 
     def client(self, client_class: type[ClientT], region: str) -> ClientT:
         """
@@ -171,6 +219,12 @@ class VertexAsyncHook(GoogleBaseAsyncHook):
         for client in self._clients.values():
             await client.transport.close()
         self._clients.clear()
+
+    @asynccontextmanager
+    async def calling(self, method: str, thing: str) -> AsyncIterator[None]:
+        """Make a call, and say who lacks which permission if it is denied; see :meth:`VertexHook.calling`."""
+        with (await self.get_sync_hook()).calling(method, thing):
+            yield
 
     async def client(self, client_class: type[ClientT], region: str | None) -> ClientT:
         """

@@ -31,7 +31,7 @@ async def last_lines(
     """
     Return the last lines of a job's log, the oldest first: at most 20, each cut to 500 characters.
 
-    Needs ``logging.logEntries.list``, which roles/logging.viewer has. Gives up after 30 seconds.
+    Gives up after 30 seconds.
 
     :param hook: Whose connection to use.
     :param replica: Lines of this replica only, such as ``workerpool0-0``; ``None``: of all, the service too.
@@ -42,19 +42,21 @@ async def last_lines(
         conditions.append(f'resource.labels.task_name="{replica}"')
     if since is not None:
         conditions.append(f'timestamp>="{since}"')
+    project = f"projects/{job.project}"
     request = ListLogEntriesRequest(
-        resource_names=[f"projects/{job.project}"],
+        resource_names=[project],
         filter=" AND ".join(conditions),
         order_by="timestamp desc",
         page_size=_LINES,
     )
     client = await hook.client(LoggingServiceV2AsyncClient, None)
-    pager = await client.list_log_entries(request, retry=_RETRY, timeout=_TIMEOUT)
-    pages_of: Any = pager.pages  # an async generator, which its annotation does not say
-    async with aclosing(pages_of) as pages:
-        async for page in pages:
-            if page.entries:  # Cloud Logging may answer an empty page while it still searches
-                return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
+    async with hook.calling("ListLogEntries", project):
+        pager = await client.list_log_entries(request, retry=_RETRY, timeout=_TIMEOUT)
+        pages_of: Any = pager.pages  # an async generator, which its annotation does not say
+        async with aclosing(pages_of) as pages:
+            async for page in pages:
+                if page.entries:  # Cloud Logging may answer an empty page while it still searches
+                    return [_text(entry)[:_LONGEST_LINE] for entry in reversed(page.entries)]
     return []
 
 

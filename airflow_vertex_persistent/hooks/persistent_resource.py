@@ -66,28 +66,31 @@ class PersistentResourceHook(VertexHook):
         :param resource: A ``PersistentResource`` in the API's JSON form, as ``specs.persistent_resource``
             returns it.
         """
-        self.client(PersistentResourceServiceClient, region).create_persistent_resource(
-            parent=location_name(project_id, region),
-            persistent_resource=PersistentResource(ParseDict(dict(resource), PersistentResource.pb()())),
-            persistent_resource_id=persistent_resource_id,
-            retry=None,
-            timeout=CREATE_TIMEOUT,
-        )
+        parent = location_name(project_id, region)
+        with self.calling("CreatePersistentResource", parent):
+            self.client(PersistentResourceServiceClient, region).create_persistent_resource(
+                parent=parent,
+                persistent_resource=PersistentResource(ParseDict(dict(resource), PersistentResource.pb()())),
+                persistent_resource_id=persistent_resource_id,
+                retry=None,
+                timeout=CREATE_TIMEOUT,
+            )
 
     def get(self, name: ResourceName) -> PersistentResource | None:
         """Return a persistent resource as it is now, ``None`` if there is none."""
+        client = self.client(PersistentResourceServiceClient, name.region)
         try:
-            return self.client(PersistentResourceServiceClient, name.region).get_persistent_resource(
-                name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
-            )
+            with self.calling("GetPersistentResource", str(name)):
+                return client.get_persistent_resource(name=str(name), retry=RETRY, timeout=CALL_TIMEOUT)
         except NotFound:
             return None
 
     def delete(self, name: ResourceName) -> None:
         """Start to delete a persistent resource; the service cancels the jobs that run on it."""
-        self.client(PersistentResourceServiceClient, name.region).delete_persistent_resource(
-            name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
-        )
+        with self.calling("DeletePersistentResource", str(name)):
+            self.client(PersistentResourceServiceClient, name.region).delete_persistent_resource(
+                name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
+            )
 
 
 class PersistentResourceAsyncHook(VertexAsyncHook):
@@ -97,6 +100,7 @@ class PersistentResourceAsyncHook(VertexAsyncHook):
         """Return a persistent resource as it is now, ``None`` if there is none. Not retried."""
         client = await self.client(PersistentResourceServiceAsyncClient, name.region)
         try:
-            return await client.get_persistent_resource(name=str(name), retry=None, timeout=CALL_TIMEOUT)
+            async with self.calling("GetPersistentResource", str(name)):
+                return await client.get_persistent_resource(name=str(name), retry=None, timeout=CALL_TIMEOUT)
         except NotFound:
             return None

@@ -24,7 +24,7 @@ from airflow_vertex_persistent.hooks.values import enum_name, timestamp
 from airflow_vertex_persistent.names import ResourceName, location_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -73,12 +73,14 @@ class TrainingJobHook(VertexHook):
         :param job: A ``CustomJob`` in the API's JSON form, as ``specs.custom_job`` returns it.
         :return: The job as the service keeps it, with its name and first state.
         """
-        return self.client(JobServiceClient, region).create_custom_job(
-            parent=location_name(project_id, region),
-            custom_job=CustomJob(ParseDict(dict(job), CustomJob.pb()())),
-            retry=None,
-            timeout=CREATE_TIMEOUT,
-        )
+        parent = location_name(project_id, region)
+        with self.calling("CreateCustomJob", parent):
+            return self.client(JobServiceClient, region).create_custom_job(
+                parent=parent,
+                custom_job=CustomJob(ParseDict(dict(job), CustomJob.pb()())),
+                retry=None,
+                timeout=CREATE_TIMEOUT,
+            )
 
     def get_custom_job(self, name: ResourceName, *, quickly: bool = False) -> CustomJob:
         """
@@ -87,28 +89,33 @@ class TrainingJobHook(VertexHook):
         :param quickly: With the short deadline and the few retries of a cancel.
         """
         retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
-        return self.client(JobServiceClient, name.region).get_custom_job(
-            name=str(name), retry=retry, timeout=timeout
-        )
+        with self.calling("GetCustomJob", str(name)):
+            return self.client(JobServiceClient, name.region).get_custom_job(
+                name=str(name), retry=retry, timeout=timeout
+            )
 
     def list_custom_jobs(
         self, project_id: str, region: str, filter_: str, *, quickly: bool = False
-    ) -> Iterable[CustomJob]:
+    ) -> Iterator[CustomJob]:
         """
-        Return the custom jobs that match, page after page.
+        Yield the custom jobs that match, page after page.
 
         :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
         :param quickly: With the short deadline and the few retries of a cancel.
         """
-        request = {"parent": location_name(project_id, region), "filter": filter_, "page_size": PAGE_SIZE}
+        parent = location_name(project_id, region)
+        request = {"parent": parent, "filter": filter_, "page_size": PAGE_SIZE}
         retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
-        return self.client(JobServiceClient, region).list_custom_jobs(request, retry=retry, timeout=timeout)
+        with self.calling("ListCustomJobs", parent):
+            client = self.client(JobServiceClient, region)
+            yield from client.list_custom_jobs(request, retry=retry, timeout=timeout)
 
     def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
-        self.client(JobServiceClient, name.region).cancel_custom_job(
-            name=str(name), retry=CANCEL_RETRY, timeout=CANCEL_TIMEOUT
-        )
+        with self.calling("CancelCustomJob", str(name)):
+            self.client(JobServiceClient, name.region).cancel_custom_job(
+                name=str(name), retry=CANCEL_RETRY, timeout=CANCEL_TIMEOUT
+            )
 
 
 class TrainingJobAsyncHook(VertexAsyncHook):
@@ -117,7 +124,9 @@ class TrainingJobAsyncHook(VertexAsyncHook):
     async def custom_job_snapshot(self, name: ResourceName) -> JobSnapshot:
         """Return what a custom job is like now. Not retried: who watches a job looks again by itself."""
         client = await self.client(JobServiceAsyncClient, name.region)
-        return job_snapshot(await client.get_custom_job(name=str(name), retry=None, timeout=CALL_TIMEOUT))
+        async with self.calling("GetCustomJob", str(name)):
+            job = await client.get_custom_job(name=str(name), retry=None, timeout=CALL_TIMEOUT)
+        return job_snapshot(job)
 
     async def custom_job_page(
         self, project_id: str, region: str, filter_: str, page_token: str
@@ -129,19 +138,22 @@ class TrainingJobAsyncHook(VertexAsyncHook):
         :param page_token: Empty for the first page.
         :return: The jobs, and the token of the next page, empty after the last one.
         """
+        parent = location_name(project_id, region)
         request = ListCustomJobsRequest(
-            parent=location_name(project_id, region),
+            parent=parent,
             filter=filter_,
             page_size=PAGE_SIZE,
             page_token=page_token,
             read_mask=FieldMask(paths=_SNAPSHOT_FIELDS),
         )
         client = await self.client(JobServiceAsyncClient, region)
-        pager = await client.list_custom_jobs(request, retry=None, timeout=CALL_TIMEOUT)
+        async with self.calling("ListCustomJobs", parent):
+            pager = await client.list_custom_jobs(request, retry=None, timeout=CALL_TIMEOUT)
         # A pager has the fields of its first page.
         return [job_snapshot(job) for job in pager.custom_jobs], pager.next_page_token
 
     async def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""
         client = await self.client(JobServiceAsyncClient, name.region)
-        await client.cancel_custom_job(name=str(name), retry=ASYNC_CANCEL_RETRY, timeout=CANCEL_TIMEOUT)
+        async with self.calling("CancelCustomJob", str(name)):
+            await client.cancel_custom_job(name=str(name), retry=ASYNC_CANCEL_RETRY, timeout=CANCEL_TIMEOUT)

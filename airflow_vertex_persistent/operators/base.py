@@ -16,6 +16,7 @@ from airflow_vertex_persistent.exceptions import (
     CallProblem,
     CapacityError,
     InvalidRequestError,
+    PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
     ServiceUnreachableError,
@@ -148,11 +149,9 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
                 raise QuotaExceededError(
                     f"No {subject}: {error}\nNext step: ask for more of that quota, or use fewer machines."
                 ) from error
-            case CallProblem.DENIED:
+            case CallProblem.DENIED if not isinstance(error, PermissionDeniedError):
                 raise VertexTrainingError(
-                    f"No {subject}: {error}\nNext step: give the connection's account a role with that "
-                    "permission. roles/aiplatform.user runs jobs; creating and deleting a persistent resource "
-                    "needs roles/aiplatform.admin."
+                    f"No {subject}: {error}\nNext step: look at the credentials of the task's connection."
                 ) from error
             case CallProblem.EXISTS | CallProblem.NOT_NOW:
                 raise PersistentResourceError(
@@ -171,17 +170,20 @@ def settled_snapshot(event: Mapping[str, Any]) -> Any:
     Return the snapshot that a trigger ended with.
 
     :raises ServiceUnreachableError: The service gave no answer for ``max_outage``.
-    :raises VertexTrainingError: The service refused to answer.
+    :raises PermissionDeniedError: The caller lacks a permission.
+    :raises VertexTrainingError: The service refused to answer for another reason.
     """
     name, error = event["name"], event["error"]
     if event["status"] == "unreachable":
         raise ServiceUnreachableError(
             f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
         )
+    if event["status"] == "denied":
+        raise PermissionDeniedError(error)
     if event["status"] == "failed":
         raise VertexTrainingError(
             f"Vertex AI refused to answer about {name}: {error}\n"
-            "Next step: look whether it still exists and whether the connection's account may read it."
+            "Next step: look whether it still exists, and at the credentials of the task's connection."
         )
     return event["snapshot"]
 

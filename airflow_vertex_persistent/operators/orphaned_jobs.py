@@ -162,7 +162,8 @@ class CancelOrphanedJobsOperator(VertexOperator):
             except Exception as error:
                 if call_problem(error) is None:
                     raise
-                problems.append(f"\n  - {job}: {error}")
+                reason = str(error).replace("\n", "\n    ")
+                problems.append(f"\n  - {job}: {reason}")
         if problems:
             raise VertexTrainingError(
                 f"{len(problems)} of {len(orphaned)} orphaned jobs could not be cancelled:{''.join(problems)}\n"

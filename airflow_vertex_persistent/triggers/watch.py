@@ -7,7 +7,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from airflow_vertex_persistent.exceptions import is_transient
+from airflow_vertex_persistent.exceptions import PermissionDeniedError, is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,12 +28,12 @@ class WatchEvent(TypedDict):
     What a trigger ends with. ``name`` is the full name of the thing.
 
     ``settled``: the thing reached an end, ``snapshot`` says which (``None``: it is not there) and ``details``
-    what else the task will want to tell. ``failed``: the service refused to tell. ``unreachable``: it gave no
-    answer for ``max_outage``.
+    what else the task will want to tell. ``denied``: the caller lacks a permission. ``failed``: the service refused
+    to tell for another reason. ``unreachable``: it gave no answer for ``max_outage``.
     """
 
     name: str
-    status: Literal["settled", "failed", "unreachable"]
+    status: Literal["settled", "denied", "failed", "unreachable"]
     snapshot: dict[str, Any] | None
     details: dict[str, Any]
     error: str
@@ -97,6 +97,8 @@ class Watch:
 
     def missed(self, error: Exception, now: float) -> WatchEvent | None:
         """Note a look that failed at ``now``; return the event if it was the last."""
+        if isinstance(error, PermissionDeniedError):
+            return self._event("denied", error=str(error))
         if not is_transient(error):
             return self._event("failed", error=str(error))
         if self._outage_start is None:
@@ -109,7 +111,7 @@ class Watch:
 
     def _event(
         self,
-        status: Literal["settled", "failed", "unreachable"],
+        status: Literal["settled", "denied", "failed", "unreachable"],
         snapshot: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> WatchEvent:

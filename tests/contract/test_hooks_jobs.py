@@ -237,7 +237,7 @@ def test_what_is_not_repeated(cloud: Cloud, relay: Relay) -> None:
 def test_what_does_not_pass_is_not_repeated(relay: Relay) -> None:
     """A refusal is told at once."""
     name = ResourceName(PROJECT, REGION, "customJobs", "1")
-    for code, error in (("PERMISSION_DENIED", "PermissionDenied"), ("NOT_FOUND", "NotFound")):
+    for code, error in (("PERMISSION_DENIED", "PermissionDeniedError"), ("NOT_FOUND", "NotFound")):
         before = relay.count("GetCustomJob")
         relay.refuse("GetCustomJob", code=code)
         with pytest.raises(Exception, match="away") as caught:

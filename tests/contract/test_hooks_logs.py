@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from google.api_core.exceptions import PermissionDenied
 
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 from airflow_vertex_persistent.hooks.client import VertexAsyncHook
 from airflow_vertex_persistent.hooks.logs import last_lines as read_last_lines
 from airflow_vertex_persistent.names import ResourceName
@@ -69,7 +69,7 @@ def test_the_last_lines_of_a_job(failed: CustomJob) -> None:
 def test_a_missing_permission_is_an_error(failed: CustomJob, relay: Relay) -> None:
     """Who may not read the log hears so, after one call."""
     relay.refuse("ListLogEntries", code="PERMISSION_DENIED", text="logging.logEntries.list", times=5)
-    with pytest.raises(PermissionDenied, match=r"logging\.logEntries\.list"):
+    with pytest.raises(PermissionDeniedError, match=r"logging\.logEntries\.list"):
         last_lines(failed)
     assert relay.count("ListLogEntries") == 1
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.project.conftest import Module
 
-PURE = {"names", "states", "exceptions", "specs"}
+PURE = {"names", "states", "permissions", "exceptions", "specs"}
 
 # What each room may import besides itself. Arrows point down only: operators and sensors -> triggers ->
 # hooks -> specs, names, states, exceptions.
@@ -15,7 +15,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "names": set(),
     "states": {"names"},
-    "exceptions": {"names", "states"},
+    "permissions": set(),
+    "exceptions": {"names", "states", "permissions"},
     "specs": {"names", "states", "exceptions"},
     "hooks": PURE,
     "triggers": {"hooks", *PURE},

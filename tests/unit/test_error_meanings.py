@@ -17,6 +17,7 @@ from airflow_vertex_persistent.exceptions import (
     JobFailedError,
     JobInterruptedError,
     JobTimedOutError,
+    PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
     ServiceUnreachableError,
@@ -254,6 +255,7 @@ def test_the_tree() -> None:
         CapacityError,
         QuotaExceededError,
         PersistentResourceError,
+        PermissionDeniedError,
         ServiceUnreachableError,
     }
     assert set(subclasses(VertexTrainingError)) == ours

@@ -14,6 +14,7 @@ from airflow_vertex_persistent.exceptions import (
     JobFailedError,
     JobInterruptedError,
     JobTimedOutError,
+    PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
     ServiceUnreachableError,
@@ -32,6 +33,7 @@ FAILED: set[type[VertexTrainingError]] = {
     JobTimedOutError,
     JobCancelledError,
     QuotaExceededError,
+    PermissionDeniedError,
     VertexTrainingError,
 }
 

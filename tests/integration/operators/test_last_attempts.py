@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from google.cloud.aiplatform_v1.types import JobState
 
-from airflow_vertex_persistent.exceptions import ServiceUnreachableError, VertexTrainingError
+from airflow_vertex_persistent.exceptions import PermissionDeniedError, ServiceUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_the_last_attempt_fails(  # noqa: PLR0917 - one row of a table
 
 @pytest.mark.durability(
     "The connection's account loses the permission to read the job while the task waits",
-    "Fails with ``VertexTrainingError`` at once, in each attempt.",
+    "Fails with ``PermissionDeniedError`` at once, in each attempt.",
     "Runs on, until the last attempt cancels it.",
 )
 def test_only_the_last_attempt_cancels(
@@ -63,7 +63,7 @@ def test_only_the_last_attempt_cancels(
     relay.refuse("GetCustomJob", code="PERMISSION_DENIED", times=2)
     train("sleep", "600", retries=1)
     run = run_dag()
-    assert [type(error) for error in run.errors["train"]] == [VertexTrainingError, VertexTrainingError]
+    assert [type(error) for error in run.errors["train"]] == [PermissionDeniedError, PermissionDeniedError]
     relayed_cloud.wait_for(lambda: relayed_cloud.settled_states() == [CANCELLED], "the one job is cancelled")
     assert relay.count("CreateCustomJob") == 1
     assert relay.count("CancelCustomJob") == 1

@@ -153,7 +153,8 @@ def test_one_that_cannot_be_cancelled_does_not_save_the_others(
     assert type(error) is VertexTrainingError
     (left,) = [job for job in jobs.values() if not has_stopped(cloud, job)]
     assert left in str(error)
-    assert str(error).count("customJobs/") == 1
+    assert str(error).count("\n  - ") == 1
+    assert "lacks aiplatform.customJobs.cancel on " in str(error)
 
 
 def test_bad_input_is_told_at_once(sweep: Any) -> None:

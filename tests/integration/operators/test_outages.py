@@ -14,6 +14,7 @@ import pytest
 from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import (
     JobInterruptedError,
+    PermissionDeniedError,
     ServiceUnreachableError,
     VertexTrainingError,
 )
@@ -191,7 +192,7 @@ def test_a_job_that_is_gone(
 
 @pytest.mark.durability(
     "The connection's account loses the permission to read the job while the task waits",
-    "Fails with ``VertexTrainingError`` at once, in each attempt.",
+    "Fails with ``PermissionDeniedError`` at once, in each attempt.",
     "Runs on, until the last attempt cancels it.",
 )
 def test_a_permission_that_is_missing(
@@ -204,6 +205,7 @@ def test_a_permission_that_is_missing(
     )
     train("succeed", deferrable=deferrable)
     error = run_dag().error()
+    assert type(error) is PermissionDeniedError
     assert "Permission denied on customJobs.get" in str(error)
     assert relay.count("GetCustomJob") == 1
 

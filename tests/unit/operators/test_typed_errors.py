@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from google.api_core import exceptions as api
+from google.auth.exceptions import RefreshError
 
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
     InvalidRequestError,
+    PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
     ServiceUnreachableError,
@@ -34,7 +36,12 @@ QUOTA = (
         (api.ResourceExhausted(QUOTA), QuotaExceededError, QUOTA),
         (AWAY, ServiceUnreachableError, "Next step: look at the service's status."),
         (api.ResourceExhausted("Resources are insufficient in region: r."), CapacityError, "try again later"),
-        (api.PermissionDenied("not you"), VertexTrainingError, "roles/aiplatform.user"),
+        (
+            api.Unauthenticated("who?"),
+            VertexTrainingError,
+            "look at the credentials of the task's connection",
+        ),
+        (RefreshError("invalid_grant"), VertexTrainingError, "look at the credentials"),
         (api.FailedPrecondition("not now"), PersistentResourceError, "once that has passed"),
         (api.AlreadyExists("a resource of this id"), PersistentResourceError, "once that has passed"),
         (api.RetryError("Timeout of 60s", cause=AWAY), ServiceUnreachableError, "Next step:"),
@@ -56,6 +63,7 @@ def test_how_an_error_ends_a_task(error: Exception, kind: type[Exception], part:
         api.NotFound("no such project"),
         ZeroDivisionError("bug"),
         PersistentResourceError("nightly is being deleted"),
+        PermissionDeniedError("nobody may"),
     ],
 )
 def test_which_errors_stay_as_they_are(error: Exception) -> None:
@@ -83,5 +91,7 @@ def test_what_a_watch_ended_with() -> None:
     unreachable = {"name": name, "status": "unreachable", "snapshot": None, "error": "503 away"}
     with pytest.raises(ServiceUnreachableError, match=rf"about {name} for max_outage.*503 away\nNext step: "):
         settled_snapshot(unreachable)
-    with pytest.raises(VertexTrainingError, match=rf"about {name}: 403 not you\nNext step: "):
-        settled_snapshot({**unreachable, "status": "failed", "error": "403 not you"})
+    with pytest.raises(VertexTrainingError, match=rf"about {name}: 401 who\?\nNext step: "):
+        settled_snapshot({**unreachable, "status": "failed", "error": "401 who?"})
+    with pytest.raises(PermissionDeniedError, match=r"^nobody may$"):
+        settled_snapshot({**unreachable, "status": "denied", "error": "nobody may"})

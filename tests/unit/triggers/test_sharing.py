@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.api_core.exceptions import PermissionDenied, ServiceUnavailable
+from google.api_core.exceptions import ServiceUnavailable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 from airflow_vertex_persistent.triggers.sharing import READS_PER_MINUTE, SharedLooks
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
@@ -130,7 +131,7 @@ def test_what_is_not_there_is_looked_for_alone(run_timeless: RunTimeless) -> Non
     assert look.found == {}
 
 
-@pytest.mark.parametrize("error", [None, PermissionDenied("not you")])
+@pytest.mark.parametrize("error", [None, PermissionDeniedError("not you")])
 def test_each_comes_to_its_turn(run_timeless: RunTimeless, error: Exception | None) -> None:
     """However many are not found, or not allowed to be listed, fifty look alone in a round, and each in its turn."""
     source = FakeSource()
@@ -191,7 +192,7 @@ def test_newcomers_do_not_wait_for_the_next_round(run_timeless: RunTimeless) -> 
     assert INTERVAL <= later - began <= INTERVAL * 1.1
 
 
-@pytest.mark.parametrize("error", [ServiceUnavailable("away"), PermissionDenied("not you")])
+@pytest.mark.parametrize("error", [ServiceUnavailable("away"), PermissionDeniedError("not you")])
 def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> None:
     """The loop goes on after an error of the service, and everybody hears of it; what may pass makes pauses grow."""
     source = FakeSource({1})

@@ -11,10 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from google.api_core.exceptions import PermissionDenied, ServiceUnavailable
+from google.api_core.exceptions import NotFound, ServiceUnavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.triggers.base import VertexTrigger
 from airflow_vertex_persistent.triggers.watch import Watch
@@ -155,10 +156,18 @@ def test_an_outage_that_lasts_ends_the_watch() -> None:
 
 def test_a_refusal_ends_the_watch_at_once() -> None:
     """An error that does not pass is one event, without another look."""
-    trigger = Answers([PermissionDenied("not you")])
+    trigger = Answers([NotFound("no such job")])
     (event,) = asyncio.run(events(trigger))
     assert event["status"] == "failed"
-    assert "not you" in event["error"]
+    assert "no such job" in event["error"]
+    assert trigger.looks == 1
+
+
+def test_a_missing_permission_is_told_as_one() -> None:
+    """The event keeps the whole text of the error, and says of which type it is."""
+    trigger = Answers([PermissionDeniedError("nobody may\nNext step: ask")])
+    (event,) = asyncio.run(events(trigger))
+    assert (event["status"], event["error"]) == ("denied", "nobody may\nNext step: ask")
     assert trigger.looks == 1
 
 
