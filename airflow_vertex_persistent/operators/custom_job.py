@@ -27,6 +27,8 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
     .. seealso:: :doc:`/operators/custom_job`
 
     :param persistent_resource_id: Id of the resource, in the same project and region. (templated)
+    :param resource_pool: Id of the resource's pool to run on, with ``container_uri``; a worker pool of
+        ``worker_pool_specs`` or ``config`` has a key of that name. (templated)
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
@@ -36,11 +38,18 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         ``train.output["model_dir"]``.
     """
 
-    template_fields: Sequence[str] = ("persistent_resource_id", *TrainingOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "persistent_resource_id",
+        "resource_pool",
+        *TrainingOperator.template_fields,
+    )
 
-    def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, persistent_resource_id: str, resource_pool: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.persistent_resource_id: str | None = persistent_resource_id
+        self.resource_pool = resource_pool
 
     def job_request(self, config: Any, default_display_name: str, problems: Problems) -> dict[str, Any]:
         """Return the ``CustomJob`` to create."""
@@ -49,4 +58,4 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
             check_persistent_resource_id(None, problems)
         wanted = {field: getattr(self, field) for field in JOB_FIELDS}
         wanted["config"] = config
-        return custom_job(wanted, problems, default_display_name=default_display_name)
+        return custom_job(wanted, problems, default_display_name=default_display_name).job

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from airflow_vertex_persistent.specs import checks
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.messages import read_message
-from airflow_vertex_persistent.specs.worker_pools import SHORT_FORM, read_worker_pools, short_form_pools
-
-if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
+from airflow_vertex_persistent.specs.worker_pools import (
+    SHORT_FORM,
+    read_worker_pools,
+    short_form_field,
+    short_form_pools,
+)
 
 # Parameters that are fields of CustomJobSpec under their own name.
 _SPEC_FIELDS = (
@@ -44,11 +46,27 @@ JOB_FIELDS = (
 )
 
 
+class JobRequest(NamedTuple):
+    """
+    A custom job that is wanted, and what of it the API has no field for.
+
+    :param job: A ``CustomJob`` in the API's JSON form with snake-case keys. On a persistent resource, its worker
+        pools may lack ``machine_spec`` and ``disk_spec``, or one half of the latter, until
+        :func:`~airflow_vertex_persistent.specs.pool_matching.fit_to_pools` has filled them in.
+    :param resource_pools: For each worker pool, the id of the resource pool that it is to run on, if it names one.
+    :param short_form: Whether the worker pools were made of ``container_uri`` and the parameters that go with it.
+    """
+
+    job: dict[str, Any]
+    resource_pools: tuple[str | None, ...]
+    short_form: bool
+
+
 def custom_job(
     wanted: Mapping[str, Any], problems: Problems, *, default_display_name: str | None = None
-) -> dict[str, Any]:
+) -> JobRequest:
     """
-    Return the ``CustomJob`` that is wanted, in the API's JSON form with snake-case keys.
+    Return the custom job that is wanted.
 
     What is written as a parameter wins over the same field in ``config``.
 
@@ -73,12 +91,18 @@ def custom_job(
     pool_message = spec_message.fields_by_name["worker_pool_specs"].message_type
     job = read_message(body, message, "", problems)
     job["job_spec"] = read_message(spec, spec_message, "", problems)
+    names: tuple[str | None, ...] = ()
+    found = Problems(problems.subject)
+    short_form = pools is None and "container_uri" in given
+    if short_form:
+        pools = short_form_pools(given, found)
     if pools is not None:
-        job["job_spec"]["worker_pool_specs"] = read_worker_pools(pools, pool_message, problems)
-    elif "container_uri" in given:
-        job["job_spec"]["worker_pool_specs"] = _short_form(given, pool_message, problems)
+        warm = "persistent_resource_id" in job["job_spec"]
+        clean, names = read_worker_pools(pools, pool_message, found, warm=warm)
+        job["job_spec"]["worker_pool_specs"] = clean
+    problems.absorb(found, short_form_field if short_form else str)
     _check_job(job, problems)
-    return job
+    return JobRequest(job, names, short_form)
 
 
 def _config_body(config: Any, problems: Problems) -> dict[str, Any]:
@@ -126,15 +150,6 @@ def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) ->
                 field, f"goes with container_uri; with {used[0]}, write it into the worker pool"
             )
     return places[used[0]]
-
-
-def _short_form(given: Mapping[str, Any], pool: Descriptor, problems: Problems) -> list[dict[str, Any]]:
-    """Return the worker pools of the short form, problems told by the parameters' own names."""
-    found = Problems(problems.subject)
-    pools = read_worker_pools(short_form_pools(given, found), pool, found)
-    renamed = {"image_uri": "container_uri"}
-    problems.absorb(found, lambda field: renamed.get(last := field.rsplit(".", 1)[-1], last))
-    return pools
 
 
 def _merge_parameters(

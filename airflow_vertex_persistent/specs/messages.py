@@ -123,6 +123,16 @@ def _text(item: Any, path: str, problems: Problems) -> str | None:
     return item if isinstance(item, str) else str(item)
 
 
+def comparable(value: Any) -> Any:
+    """Return a value of the API's JSON form without empty parts, and with 64-bit numbers, texts there, as texts."""
+    if isinstance(value, Mapping):
+        parts = {key: comparable(part) for key, part in value.items()}
+        return {key: part for key, part in parts.items() if part is not None} or None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [comparable(part) for part in value] or None
+    return None if value in (None, "", 0, False) else str(value)
+
+
 # Keys are google.protobuf.descriptor.FieldDescriptor.CPPTYPE_*: INT32, INT64, BOOL. Everything else the
 # training messages hold is text.
 _SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs import checks
 from airflow_vertex_persistent.specs.machines import check_accelerators
-from airflow_vertex_persistent.specs.messages import read_message
-from airflow_vertex_persistent.specs.worker_pools import complete_disk
+from airflow_vertex_persistent.specs.messages import comparable, read_message
+from airflow_vertex_persistent.specs.worker_pools import check_disk, complete_disk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_vertex_persistent.specs.checks import Problems
 
 # What `persistent_resource` reads.
@@ -69,7 +70,8 @@ def _check_resource(resource: Mapping[str, Any], problems: Problems) -> None:
         if machine.get("reservation_affinity"):
             fix = "leave it out: reservations do not go with a persistent resource"
             problems.add_hidden(f"{path}.machine_spec.reservation_affinity", fix)
-        pool["disk_spec"] = complete_disk(pool.get("disk_spec"), machine.get("machine_type"), path, problems)
+        pool["disk_spec"] = complete_disk(pool.get("disk_spec"), machine.get("machine_type"))
+        check_disk(pool["disk_spec"], path, problems)
         _check_counts(pool, path, problems)
     if "display_name" in resource:
         checks.check_display_name(resource["display_name"], problems)
@@ -123,7 +125,7 @@ def differences(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]
     found = [
         _difference(field, wanted.get(field), live.get(field))
         for field in _SPEC_FIELDS
-        if _plain(wanted.get(field)) != _plain(live.get(field))
+        if comparable(wanted.get(field)) != comparable(live.get(field))
     ]
     wanted_pools, live_pools = wanted["resource_pools"], live.get("resource_pools", [])
     if len(wanted_pools) != len(live_pools):
@@ -143,19 +145,9 @@ def _pool_differences(wanted: Mapping[str, Any], live: Mapping[str, Any], path: 
     return [
         _difference(f"{path}.{field}", wanted.get(field), live.get(field))
         for field in fields
-        if _plain(wanted.get(field)) != _plain(live.get(field))
+        if comparable(wanted.get(field)) != comparable(live.get(field))
     ]
 
 
 def _difference(field: str, wanted: Any, live: Any) -> str:
     return f"{field} is {live!r}, wanted {wanted!r}"
-
-
-def _plain(value: Any) -> Any:
-    """Make values of the API's JSON form comparable: no empty parts, 64-bit numbers (texts there) as texts."""
-    if isinstance(value, Mapping):
-        parts = {key: _plain(part) for key, part in value.items()}
-        return {key: part for key, part in parts.items() if part is not None} or None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(part) for part in value] or None
-    return None if value in (None, "", 0, False) else str(value)

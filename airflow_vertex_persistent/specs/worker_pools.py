@@ -27,7 +27,9 @@ SHORT_FORM = (
     "replica_count",
     "boot_disk_type",
     "boot_disk_size_gb",
+    "resource_pool",
 )
+_RESOURCE_POOL = ("resource_pool", "resourcePool")
 
 # Limits of WorkerPoolSpec, ContainerSpec and PythonPackageSpec.
 _MAX_POOLS = 4
@@ -60,11 +62,21 @@ def short_form_pools(short: Mapping[str, Any], problems: Problems) -> list[dict[
     for group, fields in groups.items():
         if given := {field: short[field] for field in fields if field in short}:
             pool[group] = given
+    if "resource_pool" in short:
+        pool["resource_pool"] = short["resource_pool"]
     replicas = whole_number("replica_count", short.get("replica_count", 1), problems, least=1) or 1
     pools = [{**pool, "replica_count": 1}]
     if replicas > 1:
         pools.append({**pool, "replica_count": replicas - 1})
     return pools
+
+
+def short_form_field(field: str) -> str:
+    """Return the parameter of the short form that a field of its worker pools comes from."""
+    last = field.rsplit(".", 1)[-1]
+    if last.startswith("worker_pool_specs["):
+        return "replica_count"
+    return "container_uri" if last == "image_uri" else last
 
 
 def _environment(env: Any, problems: Problems) -> list[Any]:
@@ -81,30 +93,60 @@ def _environment(env: Any, problems: Problems) -> list[Any]:
     return list(env)
 
 
-def read_worker_pools(value: Any, pool: Descriptor, problems: Problems) -> list[dict[str, Any]]:
+def read_worker_pools(
+    value: Any, pool: Descriptor, problems: Problems, *, warm: bool
+) -> tuple[list[dict[str, Any]], tuple[str | None, ...]]:
     """
     Check worker pools and complete them: a replica count that is left out is 1, a disk is always said.
+
+    On a persistent resource, machine and disk may be left out and stay out: they are those of one of its pools,
+    which ``resource_pool`` (``resourcePool``) in a worker pool may name.
 
     :param value: List of worker pools; a single mapping is one pool, as gcloud's config files have it.
         An empty mapping skips a pool and keeps the numbers of the others.
     :param pool: Descriptor of ``WorkerPoolSpec``.
+    :param warm: Whether they are to run on a persistent resource.
+    :return: The worker pools, and for each the id of the resource pool that it names.
     """
     field = "worker_pool_specs"
     pools = [value] if isinstance(value, Mapping) else value
     if isinstance(pools, str) or not isinstance(pools, Sequence) or not pools:
         problems.add_hidden(field, "write a list of worker pools, the first with the primary replica")
-        return []
+        return [], ()
     if len(pools) > _MAX_POOLS:
         fix = f"at most {_MAX_POOLS} are allowed: primary, workers, parameter servers, evaluators"
         problems.add(field, f"{len(pools)} pools", fix)
-    clean = [read_message(item, pool, f"{field}[{index}]", problems) for index, item in enumerate(pools)]
-    for index, item in enumerate(clean):
-        if item or index == 0:
-            _complete_pool(item, index, f"{field}[{index}]", problems)
-    return clean
+    clean, names = [], []
+    for index, written in enumerate(pools):
+        path = f"{field}[{index}]"
+        rest, name = _take_resource_pool(written, path, problems, warm=warm)
+        item = read_message(rest, pool, path, problems)
+        if item or name is not None or index == 0:
+            _complete_pool(item, index, path, problems, warm=warm)
+        clean.append(item)
+        names.append(name)
+    return clean, tuple(names)
 
 
-def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Problems) -> None:
+def _take_resource_pool(pool: Any, path: str, problems: Problems, *, warm: bool) -> tuple[Any, str | None]:
+    """Return a worker pool without the name of a resource pool, which the API does not know, and that name."""
+    if not isinstance(pool, Mapping):
+        return pool, None
+    rest = {key: value for key, value in pool.items() if key not in _RESOURCE_POOL}
+    given = [pool[key] for key in _RESOURCE_POOL if pool.get(key) is not None]
+    if not given:
+        return rest, None
+    name, path = given[0], f"{path}.resource_pool"
+    if len(given) > 1:
+        problems.add_hidden(path, "is given twice, as 'resource_pool' and 'resourcePool'")
+    elif not isinstance(name, str) or not name:
+        problems.add(path, name, "write the id of a pool of the persistent resource")
+    elif not warm:
+        problems.add(path, name, "goes with persistent_resource_id")
+    return rest, name
+
+
+def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Problems, *, warm: bool) -> None:
     replicas = pool.setdefault("replica_count", 1)
     if index == 0 and replicas != 1:
         problems.add(
@@ -112,28 +154,37 @@ def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Proble
         )
     elif replicas is not None and replicas < 1:
         problems.add(f"{path}.replica_count", replicas, "must be 1 or more")
-    machine = pool.get("machine_spec") or {}
-    if not machine.get("machine_type"):
+    machine, disk = pool.pop("machine_spec", None) or {}, pool.pop("disk_spec", None) or {}
+    if not machine.get("machine_type") and (machine or not warm):
         problems.add_hidden(f"{path}.machine_spec.machine_type", "say a machine type, like 'n1-standard-8'")
     check_accelerators(machine, f"{path}.machine_spec", problems)
-    pool["disk_spec"] = complete_disk(pool.get("disk_spec"), machine.get("machine_type"), path, problems)
+    if not warm:
+        disk = complete_disk(disk, machine.get("machine_type"))
+    check_disk(disk, path, problems)
+    # What is left out of a worker pool on a persistent resource, that resource will tell.
+    pool |= {field: spec for field, spec in (("machine_spec", machine), ("disk_spec", disk)) if spec}
     _check_work(pool, path, problems)
 
 
-def complete_disk(
-    disk: Mapping[str, Any] | None, machine_type: Any, path: str, problems: Problems
-) -> dict[str, Any]:
+def complete_disk(disk: Mapping[str, Any] | None, machine_type: Any) -> dict[str, Any]:
     """
     Return a ``DiskSpec`` with nothing left to the service's defaults.
 
     They are documented in two ways, and a job's disk must equal its pool's: it is always said.
     """
-    complete = {"boot_disk_type": default_disk_type(machine_type), "boot_disk_size_gb": 100, **(disk or {})}
-    size = complete["boot_disk_size_gb"]
+    return {"boot_disk_type": default_disk_type(machine_type), "boot_disk_size_gb": 100, **(disk or {})}
+
+
+def check_disk(disk: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """
+    Check the size of a disk.
+
+    :param path: Where its pool stands, for the problems' text.
+    """
+    size = disk.get("boot_disk_size_gb")
     if size is not None and size not in _DISK_SIZES_GB:
         fix = f"must be {_DISK_SIZES_GB.start} to {_DISK_SIZES_GB.stop - 1}"
         problems.add(f"{path}.disk_spec.boot_disk_size_gb", size, fix)
-    return complete
 
 
 def _check_work(pool: Mapping[str, Any], path: str, problems: Problems) -> None:

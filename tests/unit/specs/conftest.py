@@ -23,7 +23,7 @@ def request_of() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def ask(wanted: dict[str, Any]) -> dict[str, Any]:
         problems = Problems("custom job")
-        job = custom_job(wanted, problems)
+        job = custom_job(wanted, problems).job
         problems.raise_if_any()
         ParseDict(job, CustomJob.pb()())
         return job
