@@ -21,21 +21,26 @@ enough machines. ``resource_pool`` therefore chooses the hardware, and among poo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.messages import comparable
-from airflow_vertex_persistent.specs.worker_pools import complete_disk, short_form_field
+from airflow_vertex_persistent.specs.pool_hardware import (
+    Hardware,
+    Row,
+    compare,
+    hardware_of,
+    most_machines,
+    pool_list,
+    side_by_side,
+)
+from airflow_vertex_persistent.specs.worker_pools import short_form_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_vertex_persistent.specs.custom_job import JobRequest
-
-_MACHINE_FIELDS = ("machine_type", "accelerator_type", "accelerator_count")
-_DISK_FIELDS = ("boot_disk_type", "boot_disk_size_gb")
-_MAX_CELL = 60
 
 
 @dataclass(frozen=True)
@@ -60,106 +65,13 @@ class PoolNeeds:
         found = []
         for pool_id, wanted in self.machines.items():
             pool = pools.get(pool_id, {})
-            most = _most_machines(pool)
+            most = most_machines(pool)
             free = max(most - int(pool.get("used_replica_count", 0)), 0)
             if free < wanted:
                 found.append(
                     f"resource pool {pool_id!r} has {free} of {most} machines free, the job needs {wanted}"
                 )
         return found
-
-
-def _most_machines(pool: Mapping[str, Any]) -> int:
-    """Return how many machines a resource pool can ever have; the API's JSON form has 64-bit numbers as texts."""
-    scaling = pool.get("autoscaling_spec")
-    return int(pool.get("replica_count", 0) if scaling is None else scaling["max_replica_count"])
-
-
-@dataclass(frozen=True)
-class _Hardware:
-    """
-    The pools of a resource that have the same machine and disk.
-
-    :param most: Machines that each of them can ever have, by its id.
-    :param taken: Machines that worker pools of this job have taken of each so far.
-    """
-
-    machine: dict[str, Any]
-    disk: dict[str, Any]
-    most: dict[str, int]
-    taken: dict[str, int]
-
-    @property
-    def title(self) -> str:
-        ids = list(map(repr, self.most))
-        return f"resource pool{'s' if len(ids) > 1 else ''} {' and '.join(ids)}"
-
-    @property
-    def roomiest(self) -> str:
-        return max(self.most, key=lambda pool: self.most[pool] - self.taken[pool])
-
-    def room(self) -> int:
-        """Return how many more replicas one worker pool can have here."""
-        return self.most[self.roomiest] - self.taken[self.roomiest]
-
-    def take(self, replicas: int) -> None:
-        """Give machines to a worker pool: of the first pool that has enough."""
-        enough = (pool for pool in self.most if self.most[pool] - self.taken[pool] >= replicas)
-        self.taken[next(enough, self.roomiest)] += replicas
-
-
-def _hardware(resource: Mapping[str, Any]) -> list[_Hardware]:
-    kinds: list[_Hardware] = []
-    for pool in resource["resource_pools"]:
-        machine = pool.get("machine_spec") or {}
-        disk = complete_disk(pool.get("disk_spec"), machine.get("machine_type"))
-        for kind in kinds:
-            if comparable([kind.machine, kind.disk]) == comparable([machine, disk]):
-                break
-        else:
-            kinds.append(kind := _Hardware(machine, disk, {}, {}))
-        kind.most[pool["id"]] = _most_machines(pool)
-        kind.taken[pool["id"]] = 0
-    return kinds
-
-
-class _Row(NamedTuple):
-    """
-    One field of a worker pool beside that of a resource pool.
-
-    :param left_out: Whether the worker pool says nothing of it, and takes what it gets.
-    """
-
-    field: str
-    ours: Any
-    theirs: Any
-    left_out: bool
-    differs: bool
-
-
-def _compare(pool: Mapping[str, Any], kind: _Hardware) -> list[_Row]:
-    """Put a worker pool and the hardware of resource pools side by side."""
-    rows = []
-    for group, usual, theirs in (
-        ("machine_spec", _MACHINE_FIELDS, kind.machine),
-        ("disk_spec", _DISK_FIELDS, kind.disk),
-    ):
-        ours = pool.get(group) or {}
-        for field in dict.fromkeys((*usual, *ours, *theirs)):
-            # A machine that is given is the whole machine, without accelerators if it names none.
-            left_out = not ours if group == "machine_spec" else field not in ours
-            mine, other = ours.get(field), theirs.get(field)
-            differs = not left_out and comparable(mine) != comparable(other)
-            rows.append(_Row(f"{group}.{field}", mine, other, left_out, differs))
-    replicas, taken = pool["replica_count"], kind.taken[kind.roomiest]
-    wanted = f"{taken} + {replicas}" if taken else str(replicas)
-    most = f"at most {kind.most[kind.roomiest]}"
-    rows.append(_Row("replica_count", wanted, most, left_out=False, differs=replicas > kind.room()))
-    return rows
-
-
-def _differing(pool: Mapping[str, Any], kind: _Hardware) -> list[_Row]:
-    return [row for row in _compare(pool, kind) if row.differs]
 
 
 def fit_to_pools(
@@ -181,7 +93,7 @@ def fit_to_pools(
     name = ResourceName.parse(resource["name"])
     _check_place(name, project_id, region, found)
     _check_agreement(request.job, resource, name.id, found)
-    kinds = _hardware(resource)
+    kinds = hardware_of(resource)
     spec = request.job["job_spec"]
     pools = []
     for index, pool in enumerate(spec["worker_pool_specs"]):
@@ -199,74 +111,59 @@ def fit_to_pools(
 
 
 def _choose(
-    pool: Mapping[str, Any], name: str | None, kinds: Sequence[_Hardware], path: str, problems: Problems
-) -> _Hardware | None:
+    pool: Mapping[str, Any], name: str | None, kinds: Sequence[Hardware], path: str, problems: Problems
+) -> Hardware | None:
     """Return the hardware that a worker pool runs on, the nearest if none fits, ``None`` if it has to be named."""
     named = [kind for kind in kinds if name is None or name in kind.most]
     if not named:
-        fix = f"the persistent resource has no such pool; write the id of one:\n{_list(kinds)}"
+        fix = f"the persistent resource has no such pool; write the id of one:\n{pool_list(kinds)}"
         problems.add(f"{path}.resource_pool", name, fix)
         return None
     fitting = [kind for kind in named if not _differing(pool, kind)]
     if len(fitting) > 1:
-        fix = f"several pools fit; write the id of one:\n{_list(fitting)}"
+        fix = f"several pools fit; write the id of one:\n{pool_list(fitting)}"
         problems.add_hidden(f"{path}.resource_pool", fix)
         return None
     if fitting:
         return fitting[0]
-    nearest = min(named, key=lambda kind: len(_differing(pool, kind)))
+    nearest = min(named, key=lambda kind: _distance(pool, kind))
     title = nearest.title if len(named) == 1 else f"{nearest.title}, the nearest"
     _tell_differences(pool, nearest, title, path, problems)
     return nearest
 
 
+def _distance(pool: Mapping[str, Any], kind: Hardware) -> tuple[int, list[bool]]:
+    """Return how far a worker pool is from some hardware: among as many fields, the first ones weigh most."""
+    differs = [row.differs for row in compare(pool, kind)]
+    return sum(differs), differs
+
+
+def _differing(pool: Mapping[str, Any], kind: Hardware) -> list[Row]:
+    return [row for row in compare(pool, kind) if row.differs]
+
+
 def _tell_differences(
-    pool: Mapping[str, Any], kind: _Hardware, title: str, path: str, problems: Problems
+    pool: Mapping[str, Any], kind: Hardware, title: str, path: str, problems: Problems
 ) -> None:
     """Tell each field that differs, and with the last one show everything side by side."""
-    rows = _compare(pool, kind)
-    lines = [("", "field", "worker pool", title)]
-    for row in rows:
-        ours = "left out" if row.left_out else _cell(row.ours)
-        lines.append(("*" if row.differs else "", row.field.rpartition(".")[2], ours, _cell(row.theirs)))
-    *others, last = (row for row in rows if row.differs)
+    *others, last = _differing(pool, kind)
     for row in others:
-        problems.add(f"{path}.{row.field}", row.ours, _fix(row, kind, title))
-    fix = f"{_fix(last, kind, title)}\n{_table(lines)}"
+        problems.add(f"{path}.{row.field}", row.ours, _fix(row, title))
+    table = side_by_side(compare(pool, kind), title)
     if last.field != "replica_count":
-        problems.add(f"{path}.{last.field}", last.ours, fix)
-    elif kind.room() > 0:
-        problems.add_hidden(f"{path}.replica_count", fix)
-    else:  # there is no replica count to write
-        problems.add_hidden(path, fix)
+        problems.add(f"{path}.{last.field}", last.ours, f"{_fix(last, title)}\n{table}")
+        return
+    text = f"{last.ours} machines are more than {title} can have, {kind.most[kind.widest]}"
+    if kind.room(kind.widest) > 0:
+        problems.add_hidden(f"{path}.replica_count", f"{text}\n{table}")
+    else:  # no number would do
+        fix = "leave this worker pool out, or use other machines"
+        problems.add_hidden(path, f"{text}; {fix}\n{table}")
 
 
-def _fix(row: _Row, kind: _Hardware, title: str) -> str:
-    if row.field == "replica_count":
-        text = f"{row.ours} machines are more than {title} can have, {kind.most[kind.roomiest]}"
-        return text if kind.room() > 0 else f"{text}; leave this worker pool out, or use other machines"
+def _fix(row: Row, title: str) -> str:
     theirs = "leave it out" if comparable(row.theirs) is None else f"write {row.theirs!r}"
     return f"{theirs}, as in {title}"
-
-
-def _list(kinds: Sequence[_Hardware]) -> str:
-    """List resource pools by id with what they have."""
-    fields = ("id", *_MACHINE_FIELDS, *_DISK_FIELDS, "machines")
-    lines: list[tuple[str, ...]] = [fields]
-    for kind in kinds:
-        hardware = [_cell({**kind.machine, **kind.disk}.get(field)) for field in fields[1:-1]]
-        lines += [(pool, *hardware, f"at most {most}") for pool, most in kind.most.items()]
-    return _table(lines)
-
-
-def _cell(value: Any) -> str:
-    return "none" if comparable(value) is None else str(value)[:_MAX_CELL]
-
-
-def _table(lines: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return "\n".join(f"      {line}" for line in padded)
 
 
 def _check_place(resource: ResourceName, project_id: str, region: str, problems: Problems) -> None:

@@ -148,6 +148,14 @@ def test_an_enforced_account_must_be_named(cloud: Cloud) -> None:
     cloud.run(cloud.pool(""), persistent_resource_id="enforced", service_account=account)
 
 
+def test_an_account_that_would_not_be_used_is_refused(cloud: Cloud) -> None:
+    """A resource that enforces none runs everything as the service's own agent, whatever a job names."""
+    cloud.resource("plain")
+    account = "trainer@demo-project.iam.gserviceaccount.com"
+    with pytest.raises(exceptions.InvalidArgument, match="service_account"):
+        cloud.create(cloud.job(cloud.pool(""), persistent_resource_id="plain", service_account=account))
+
+
 def test_autoscaled_pools_grow_and_shrink(cloud: Cloud) -> None:
     """A pool grows up to its maximum when jobs need machines, and shrinks to its minimum when idle."""
     cloud.resource("elastic", elastic(1, 3))

@@ -229,3 +229,8 @@ def _check_agreement(job: CustomJob, resource: PersistentResource) -> None:
                 "custom_job.job_spec.service_account: the persistent resource enforces a custom service account"
                 + (f", {wanted}." if wanted else "; set it on the job.")
             )
+    elif spec.service_account:
+        raise invalid(
+            "custom_job.job_spec.service_account: the persistent resource was created without "
+            "enable_custom_service_account and runs everything as the Custom Code Service Agent."
+        )

@@ -18,6 +18,7 @@ POOL = {
     "container_spec": {"image_uri": IMAGE},
 }
 WRITTEN = {"display_name": "nightly", "worker_pool_specs": [POOL]}
+WARM = {"persistent_resource_id": "nightly"}
 
 
 def pool(**changes: Any) -> dict[str, Any]:
@@ -205,6 +206,50 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
             {**SHORT, "args": ["x" * 100_001]},
             "args = '100001 characters': at most 100000 are allowed; pass a gs:// address instead",
         ),
+        (
+            {**SHORT, "resource_pool": "gpus"},
+            "resource_pool = 'gpus': goes with persistent_resource_id",
+        ),
+        (
+            {**WRITTEN, "resource_pool": "gpus", **WARM},
+            "resource_pool: goes with container_uri; with worker_pool_specs, write it into the worker pool",
+        ),
+        (
+            {**WRITTEN, "worker_pool_specs": [pool(resourcePool="gpus")]},
+            "worker_pool_specs[0].resource_pool = 'gpus': goes with persistent_resource_id",
+        ),
+        (
+            {**WRITTEN, "worker_pool_specs": [pool(resourcePool="gpus", resource_pool="gpus")], **WARM},
+            "worker_pool_specs[0].resource_pool: is given twice, as 'resource_pool' and 'resourcePool'",
+        ),
+        ({**SHORT, "resource_pool": "", **WARM}, "resource_pool = '': write the id of a pool of the persist"),
+        (
+            {**SHORT, "resource_pool": 1, **WARM},
+            "resource_pool = 1: write the id of a pool of the persistent",
+        ),
+        (
+            {**SHORT, "resource_pool": ["gpus"], **WARM},
+            "resource_pool: write the id of a pool of the persist",
+        ),
+        (
+            {**WRITTEN, "worker_pool_specs": [POOL, {"resource_pool": "gpus"}], **WARM},
+            "worker_pool_specs[1]: write one of container_spec and python_package_spec",
+        ),
+        (
+            {**SHORT, "machine_type": None},
+            "machine_type: say a machine type, like 'n1-standard-8'",
+        ),
+        (
+            {
+                **SHORT,
+                "machine_type": None,
+                "accelerator_type": "NVIDIA_TESLA_T4",
+                "accelerator_count": 1,
+                **WARM,
+            },
+            "machine_type: say a machine type, like 'n1-standard-8'",
+        ),
+        ({**SHORT, "boot_disk_size_gb": 99, **WARM}, "boot_disk_size_gb = 99: must be 100 to 64000"),
         ({"config": ["a"]}, "config: write a mapping, or the path"),
         ({**SHORT, "config": {"scheduling": "fast"}}, "scheduling"),
         (

@@ -101,6 +101,7 @@ SCALARS = (
     "accelerator_count",
     "replica_count",
     "boot_disk_size_gb",
+    "resource_pool",
     "base_output_dir",
     "service_account",
     "network",
@@ -114,6 +115,7 @@ SCALARS = (
 MISPLACED = [
     *({**SHORT, field: "ENV"} for field in SCALARS),
     {**WRITTEN, "worker_pool_specs": [pool(replica_count="ENV")]},
+    {**WRITTEN, "worker_pool_specs": [pool(resource_pool="ENV")]},
     {**WRITTEN, "worker_pool_specs": [pool(disk_spec={"boot_disk_size_gb": "ENV"})]},
     {**WRITTEN, "worker_pool_specs": [pool(machine_spec={"accelerator_type": "ENV"})]},
     {**SHORT, "config": {"scheduling": {"timeout": "ENV"}}},
