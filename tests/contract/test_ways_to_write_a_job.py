@@ -11,9 +11,12 @@ from airflow.sdk import yaml
 from google.cloud.aiplatform_v1.types import CustomJob, JobState
 from google.protobuf.json_format import MessageToDict
 
+from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook, resource_body
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.specs.checks import Problems
+from airflow_vertex_persistent.specs.custom_job import custom_job
+from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Cloud
@@ -102,19 +105,18 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def operator(**work: Any) -> PersistentResourceCustomJobOperator:
-    """Return the real operator with the work written in some way."""
-    return PersistentResourceCustomJobOperator(
-        task_id="train", region="europe-west4", persistent_resource_id="nightly", **work
-    )
-
-
 def request_of(**work: Any) -> dict[str, Any]:
-    """Return the request that the operator makes, which must be good."""
-    task, problems = operator(**work), Problems("custom job")
-    request = task.job_request(task.config, "default-name", problems)
+    """Return the job that is sent, which must be good and fit the persistent resource."""
+    problems = Problems("custom job")
+    wanted = {"persistent_resource_id": "nightly", **work}
+    request = custom_job(wanted, problems, default_display_name="default-name")
     problems.raise_if_any()
-    return request
+    live = PersistentResourceHook().get(persistent_resource_name("demo-project", "europe-west4", "nightly"))
+    assert live is not None
+    place = {"project_id": "demo-project", "region": "europe-west4"}
+    needs = fit_to_pools(request, resource_body(live), problems, **place)
+    problems.raise_if_any()
+    return needs.job
 
 
 @pytest.fixture(autouse=True)
