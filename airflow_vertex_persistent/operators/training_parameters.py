@@ -29,13 +29,15 @@ class TrainingParameters(VertexOperator):
     :param args: Replace the image's default arguments. (templated)
     :param env: Environment variables of the container. They show in the rendered template, so keep secrets
         in Secret Manager. (templated)
-    :param machine_type: For example ``n1-standard-8``. (templated)
+    :param machine_type: For example ``n1-standard-8``. On a persistent resource the default is that of its pool, with
+        accelerators and disk. (templated)
     :param accelerator_type: For example ``NVIDIA_TESLA_T4``. (templated)
     :param accelerator_count: Accelerators of one machine. (templated)
     :param replica_count: Machines. More than one means one primary and the others in a second pool.
         Default: 1. (templated)
-    :param boot_disk_type: Default: ``pd-ssd``. (templated)
-    :param boot_disk_size_gb: Gigabytes, 100 to 64000. Default: 100. (templated)
+    :param boot_disk_type: Default: ``pd-ssd``, on a persistent resource that of its pool. (templated)
+    :param boot_disk_size_gb: Gigabytes, 100 to 64000. Default: 100, on a persistent resource that of its pool.
+        (templated)
     :param config: A CustomJob body (``displayName``, ``jobSpec``) or a CustomJobSpec
         (``workerPoolSpecs``), or the path of a ``.yaml`` or ``.json`` file with one, relative to the DAG
         file. Read when the task runs; templates in it are rendered. (templated)
