@@ -10,6 +10,7 @@ The errors of this package, and what an error of the service means.
       JobInterruptedError       the service lost its machines
       JobCancelledError         someone or something else cancelled it
       CapacityError             no machines: worth another try
+        MaxWaitExceededError    there were none for max_wait_duration
       QuotaExceededError        the project's limit, not the region's stock
       PersistentResourceError   the resource is in ERROR, or gone
       PermissionDeniedError     the caller lacks a permission
@@ -66,6 +67,10 @@ class CapacityError(VertexTrainingError):
     """There were no machines for the job or the persistent resource: worth another try."""
 
 
+class MaxWaitExceededError(CapacityError):
+    """Flex Start, a busy persistent resource, or its creation did not get machines in time."""
+
+
 class QuotaExceededError(VertexTrainingError):
     """The project's own limit was reached, whatever the region has in stock."""
 
@@ -107,6 +112,7 @@ class CallProblem(Enum):
 
     TRANSIENT = "passes by itself"
     RATE_LIMITED = "too many calls a minute, this one did nothing"
+    EXHAUSTED = "too many calls a minute, or no machines: it does not say, and did nothing"
     CAPACITY = "there are no machines now"
     QUOTA = "the project's quota is used up"
     MISSING = "the thing is not there"
@@ -123,7 +129,7 @@ _CALL_PROBLEMS = {
     "INTERNAL": CallProblem.TRANSIENT,
     "UNAVAILABLE": CallProblem.TRANSIENT,
     "UNKNOWN": CallProblem.TRANSIENT,
-    "RESOURCE_EXHAUSTED": CallProblem.RATE_LIMITED,  # unless the text says quota
+    "RESOURCE_EXHAUSTED": CallProblem.EXHAUSTED,  # unless the text says what
     "NOT_FOUND": CallProblem.MISSING,
     "ALREADY_EXISTS": CallProblem.EXISTS,
     "FAILED_PRECONDITION": CallProblem.NOT_NOW,
@@ -134,6 +140,7 @@ _CALL_PROBLEMS = {
 # Jobs are refused with "quota metrics exceed quota limits", persistent resources end with "quotas are
 # exceeded". A rate limit also speaks of a quota, but of one "per minute".
 _QUOTA_TEXT = re.compile(r"quota metrics exceed|quotas are exceeded", re.IGNORECASE)
+_RATE_TEXT = re.compile(r"per minute|rate limit|too many requests", re.IGNORECASE)
 _STOCKOUT_TEXT = re.compile(r"resources are insufficient|insufficient resources|stockout", re.IGNORECASE)
 _EXIT_TEXT = re.compile(r"exited with a non-zero status")
 _INTERRUPTED_TEXT = re.compile(r"internal error", re.IGNORECASE)
@@ -158,7 +165,9 @@ def call_problem(error: BaseException) -> CallProblem | None:
     if problem := _text_problem(error.message or ""):
         return problem
     code = error.grpc_status_code
-    return _CALL_PROBLEMS.get(code.name, CallProblem.REFUSED) if code else CallProblem.TRANSIENT
+    problem = _CALL_PROBLEMS.get(code.name, CallProblem.REFUSED) if code else CallProblem.TRANSIENT
+    too_many_calls = problem is CallProblem.EXHAUSTED and _RATE_TEXT.search(error.message or "")
+    return CallProblem.RATE_LIMITED if too_many_calls else problem
 
 
 def _text_problem(text: str) -> CallProblem | None:
@@ -172,7 +181,7 @@ def _text_problem(text: str) -> CallProblem | None:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a little later."""
-    return call_problem(error) in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
+    return call_problem(error) in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED, CallProblem.EXHAUSTED}
 
 
 def failed_replica(text: str) -> str | None:

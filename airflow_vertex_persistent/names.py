@@ -28,6 +28,8 @@ DATE_LABEL = "airflow_logical_date"
 MAP_INDEX_LABEL = "airflow_map_index"
 KEEP_LABEL = "airflow_keep"
 """Label of a job that goes on by intention when its task has ended."""
+FALLBACK_LABEL = "airflow_fallback"
+"""Label of a job that runs elsewhere than was asked for: ``on_demand``, since its persistent resource was busy."""
 
 _RESOURCE_NAME = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"

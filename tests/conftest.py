@@ -57,6 +57,7 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
     def __init__(self, target: str) -> None:
         self.calls: list[tuple[str, float | None]] = []
         self._failures: dict[str, list[tuple[grpc.StatusCode, str, bool]]] = {}
+        self._actions: dict[str, Callable[[], object]] = {}
         self._lock = threading.Lock()
         self._channel = grpc.insecure_channel(target)
         self._server = grpc.server(ThreadPoolExecutor(8))
@@ -76,6 +77,10 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
     def lose_reply(self, method: str) -> None:
         """Let the next call of a method happen, but fail for the caller."""
         self._failures[method] = [(grpc.StatusCode.UNAVAILABLE, "connection reset", True)]
+
+    def before(self, method: str, action: Callable[[], object]) -> None:
+        """Do something when the next call of a method comes in, before it reaches the emulator."""
+        self._actions[method] = action
 
     def count(self, method: str) -> int:
         """Return how often a method has been called."""
@@ -97,6 +102,9 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
         with self._lock:
             self.calls.append((method, context.time_remaining()))
             failure = self._failures[method].pop(0) if self._failures.get(method) else None
+            action = self._actions.pop(method, None)
+        if action is not None:
+            action()
         if failure is not None and not failure[2]:
             context.abort(*failure[:2])
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,14 @@ class VertexOperator(BaseOperator):
 
         :param kwargs: Passed on to it.
         """
+        return self.execute_complete(context, self.wait_for_event(trigger, context, **kwargs), **kwargs)
+
+    def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:
+        """
+        Return the event of a trigger that was waited for here; to wait in the triggerer, leave this process.
+
+        :param kwargs: Passed on to ``execute_complete``, which goes on after the wait in the triggerer.
+        """
         if self.deferrable:
             self.defer(
                 trigger=trigger,
@@ -113,7 +122,24 @@ class VertexOperator(BaseOperator):
                 kwargs=kwargs,
                 timeout=self._time_left(context),
             )
-        return self.execute_complete(context, dict(trigger.watch_here()), **kwargs)
+        return dict(trigger.watch_here())
+
+    def pause(self, context: Context, seconds: float, method_name: str) -> None:
+        """
+        Wait before another look, here; to wait in the triggerer, leave this process.
+
+        :param method_name: Goes on after the wait in the triggerer, with ``context`` and an ``event`` of no interest.
+        """
+        if self.deferrable:
+            # Imported here: a DAG file should not pay for it.
+            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+            self.defer(
+                trigger=TimeDeltaTrigger(timedelta(seconds=seconds)),
+                method_name=method_name,
+                timeout=self._time_left(context),
+            )
+        time.sleep(seconds)
 
     def _time_left(self, context: Context) -> timedelta | None:
         """Return what is left of ``execution_timeout``, which Airflow does not apply to a deferred task."""
@@ -139,7 +165,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
         match call_problem(error):
-            case CallProblem.TRANSIENT | CallProblem.RATE_LIMITED:
+            case CallProblem.TRANSIENT | CallProblem.RATE_LIMITED | CallProblem.EXHAUSTED:
                 raise ServiceUnreachableError(f"No {subject}: {error}\n{WHEN_UNREACHABLE}") from error
             case CallProblem.CAPACITY:
                 raise CapacityError(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_vertex_persistent.states import JobSnapshot
+
 _STORE_KEY = "vertex_training_job"
 
 
@@ -49,10 +51,12 @@ class Execution:
     :param max_tries: Airflow's count, which stays over automatic retries and grows when the task is cleared.
     :param project_id: Where the jobs are.
     :param region: Where the jobs are.
-    :param first_submit: When the execution first wanted a job, RFC 3339 in UTC.
+    :param first_submit: When the execution first wanted a job, RFC 3339 in UTC: limits on waiting for machines count
+        from then. It begins anew at the end of a job that had its machines.
     :param job: Full name of its newest job, once there is one.
     :param creating_since: When a create began whose answer has not been kept yet, RFC 3339 in UTC.
     :param cleared: The task was cleared while it ran, for which Airflow's count does not grow.
+    :param fallback: ``on_demand``: its jobs run there, since their persistent resource was busy.
     """
 
     key: str
@@ -63,6 +67,7 @@ class Execution:
     job: str | None = None
     creating_since: str | None = None
     cleared: bool = False
+    fallback: str | None = None
 
     @classmethod
     def new(cls, max_tries: int, project_id: str, region: str) -> Execution:
@@ -81,6 +86,17 @@ class Execution:
     def created(self, job: str) -> Execution:
         """Return this execution with its job."""
         return replace(self, job=job, creating_since=None)
+
+    def refused(self) -> Execution:
+        """Return this execution when the service has said that it creates nothing."""
+        return replace(self, creating_since=None)
+
+    def after(self, ended: JobSnapshot) -> Execution:
+        """Return this execution after one of its jobs."""
+        had_machines = ended["start_time"] is not None
+        if had_machines and (seconds_between(self.first_submit, ended["end_time"]) or 0.0) > 0:
+            return replace(self, first_submit=str(ended["end_time"]))
+        return self
 
     def seconds_to_look(self, lag: float) -> float:
         """Return for how long a job may still show up in lists that are ``lag`` seconds behind."""

@@ -46,10 +46,13 @@ class Submission:
 
     :param hook: Where to ask.
     :param execution: Whose job it is.
-    :param request: The job with its labels.
+    :param fingerprint: Value of the label of jobs that were asked for like this one.
+    :param request: Returns the job to create, with its labels; asked just before each create.
     :param max_outage: Seconds for which errors that pass by themselves are waited out.
     :param before_create: Keeps in mind that something is about to be created.
     :param after_create: Keeps the name of what was created.
+    :param refused: Hears of a create that has failed, and may raise what that means.
+    :param after_end: Hears of the execution's jobs that have ended.
     :param wait_for: Waits until a job has ended.
     :param stopped: Tells whether the task was stopped meanwhile: nothing is created for it any more.
     :param log: The task's log.
@@ -57,10 +60,13 @@ class Submission:
 
     hook: TrainingJobHook
     execution: Execution
-    request: Mapping[str, Any]
+    fingerprint: str
+    request: Callable[[], Mapping[str, Any]]
     max_outage: float
     before_create: Callable[[], None]
     after_create: Callable[[str], None]
+    refused: Callable[[Exception], None]
+    after_end: Callable[[JobSnapshot], None]
     wait_for: Callable[[str], WatchEvent]
     stopped: Callable[[], bool]
     log: Logger
@@ -78,9 +84,12 @@ class Submission:
         look_until = None if look_for is None else time.monotonic() + look_for
         created: JobSnapshot | None = None
         while True:
+            sent = False
             try:
-                if look_until is None:
-                    created = created or self._create()
+                if look_until is None and created is None:
+                    request = self.request()
+                    sent = True
+                    created = self._create(request)
                 # Also after a create: an attempt that was thought dead may have created one too. The oldest stays.
                 found = self._find() or created
             except Exception as error:
@@ -88,8 +97,8 @@ class Submission:
                     raise
                 pause = patience.pause_after(error)
                 # Too many calls a minute means that nothing was created; any other answer leaves it open.
-                lost = created is None and call_problem(error) is CallProblem.TRANSIENT
-                if look_until is None and lost:
+                lost = sent and created is None and call_problem(error) is CallProblem.TRANSIENT
+                if lost:
                     look_until = time.monotonic() + LIST_LAG_SECONDS
             else:
                 if found is not None:
@@ -108,21 +117,27 @@ class Submission:
                 self.log.info("%s is being cancelled, waiting for its end", job.name)
                 snapshot = settled_snapshot(self.wait_for(job.name))
             phase = job_phase(snapshot["state"])
-            same = job.labels.get(REQUEST_LABEL) == self.request["labels"][REQUEST_LABEL]
+            same = job.labels.get(REQUEST_LABEL) == self.fingerprint
             if found is None and (phase is JobPhase.SUCCEEDED or (same and not phase.ended)):
                 self.log.info("Job of this task: %s, created %s", job.name, snapshot["create_time"])
                 found = snapshot
             elif not phase.ended:
                 reason = "the DAG was changed" if not same else "another one of this task is older"
                 cancel_job(self.hook, job.name, self.log, reason)
+            if phase.ended:
+                self.after_end(snapshot)
         self._check_stopped()
         return found
 
-    def _create(self) -> JobSnapshot:
+    def _create(self, request: Mapping[str, Any]) -> JobSnapshot:
         self._check_stopped()
         self.before_create()
         self._check_stopped()  # it may have been stopped while that was kept
-        job = self.hook.create_custom_job(self.execution.project_id, self.execution.region, self.request)
+        try:
+            job = self.hook.create_custom_job(self.execution.project_id, self.execution.region, request)
+        except Exception as error:
+            self.refused(error)
+            raise
         self.after_create(job.name)
         return _snapshot(job)
 
@@ -135,11 +150,14 @@ class _Patience:
     """
     How long one attempt waits before it asks again, counted from the first error. What passes by itself is logged
     once per change.
+
+    :param failure: What the service has not done when the time is over.
     """
 
-    def __init__(self, max_outage: float, log: Logger) -> None:
+    def __init__(self, max_outage: float, log: Logger, failure: str = "created no job") -> None:
         self._max_outage = max_outage
         self._log = log
+        self._failure = failure
         self._error: Exception | None = None
         self._deadline = 0.0
         self._said: CallProblem | None = None
@@ -156,11 +174,11 @@ class _Patience:
         self._error = error
         problem = call_problem(error)
         if problem is not self._said:
-            self._log.warning("No job yet, still trying: %s", error)
+            self._log.warning("Vertex AI %s, still trying: %s", self._failure, error)
             self._said = problem
         left = self._left()
         pause = self._next()
-        if problem is CallProblem.RATE_LIMITED:
+        if problem in {CallProblem.RATE_LIMITED, CallProblem.EXHAUSTED}:
             # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
             pause = random.uniform(_FIRST_PAUSE, pause)  # noqa: S311 - spreads load, guards nothing
         return min(pause, left)
@@ -180,7 +198,7 @@ class _Patience:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise ServiceUnreachableError(
-                f"Vertex AI created no job for max_outage. Last error: {self._error}\n{WHEN_UNREACHABLE}"
+                f"Vertex AI {self._failure} for max_outage. Last error: {self._error}\n{WHEN_UNREACHABLE}"
             ) from self._error
         return left
 
@@ -226,6 +244,34 @@ def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> boo
         log.info("%s has ended by itself", job)
         return False
     return True
+
+
+def cancel_unless_started(
+    hook: TrainingJobHook, job: str, max_outage: float, wait_for: Callable[[str], WatchEvent], log: Logger
+) -> WatchEvent | None:
+    """
+    Cancel a job that waits for machines, and return the event of its end; ``None`` if it has started meanwhile.
+
+    :param max_outage: Seconds for which errors that pass by themselves are waited out.
+    :param wait_for: Waits until the job has ended.
+    :raises ServiceUnreachableError: They did not pass.
+    """
+    patience = _Patience(max_outage, log, "has not cancelled the job that waits")
+    while True:
+        try:
+            snapshot = _snapshot(hook.get_custom_job(ResourceName.parse(job)))
+            phase = job_phase(snapshot["state"])
+            if not phase.ended and (phase is JobPhase.RUNNING or snapshot["start_time"] is not None):
+                log.info("%s has started meanwhile", job)
+                return None
+            if phase is JobPhase.WAITING:
+                cancel_job(hook, job, log, "it has waited too long for machines")
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            time.sleep(patience.pause_after(error))
+        else:
+            return wait_for(job)
 
 
 def cancel_jobs_of(

@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import TaskInstanceState
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
-
-from airflow_vertex_persistent.exceptions import job_error
+from airflow_vertex_persistent.exceptions import CapacityError, JobCancelledError, job_error
 from airflow_vertex_persistent.links import (
     PersistentResourcesLink,
     TrainingJobLink,
     TrainingLogsLink,
     persist_job_links,
 )
-from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.operators.base import is_last_attempt, settled_snapshot, typed_errors
+from airflow_vertex_persistent.names import REQUEST_LABEL, ResourceName
+from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.config_file import read_config
 from airflow_vertex_persistent.operators.execution import (
     Execution,
@@ -28,25 +24,31 @@ from airflow_vertex_persistent.operators.execution import (
     installation,
     job_labels,
     load_execution,
-    save_execution,
 )
 from airflow_vertex_persistent.operators.result import training_result
-from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
+from airflow_vertex_persistent.operators.stopping import StoppableOperator
+from airflow_vertex_persistent.operators.warm_machines import (
+    MachinesTakenError,
+    capacity_error,
+    overdue_error,
+)
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, state_or_running, within_patience
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.operators.warm_machines import BusyPolicy
+    from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.triggers.watch import WatchEvent
 
 
-class TrainingOperator(TrainingParameters):
+class TrainingOperator(StoppableOperator):
     """
     Base of the operators that train: one job for each execution of the task, whatever becomes of its processes.
 
@@ -55,118 +57,231 @@ class TrainingOperator(TrainingParameters):
 
     operator_extra_links = (TrainingJobLink(), TrainingLogsLink(), PersistentResourcesLink())
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # What on_kill needs, which is told nothing.
-        self._context: Context | None = None
-        self._execution: Execution | None = None
-        self._hook: TrainingJobHook | None = None
-        self._stopped = False
-        self._job_ended = False
-
     @abstractmethod
-    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> dict[str, Any]:
+    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> JobRequest:
         """
-        Return the job to create; ``problems`` hears of what is wrong.
+        Return the job that is asked for; ``problems`` hears of what is wrong.
 
         :param config: The parameter of that name, read and rendered.
         :param default_display_name: For a job that has none.
         """
 
+    @abstractmethod
+    def busy_policy(self, problems: Problems) -> BusyPolicy:
+        """Return what to do while there are no machines; ``problems`` hears of what is wrong."""
+
+    @abstractmethod
+    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
+        """
+        Return the job to create, as it fits what is there now.
+
+        :raises MachinesTakenError: There are no machines for it now.
+        """
+
+    @abstractmethod
+    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
+        """
+        Look what it means that a create was refused.
+
+        :raises MachinesTakenError: There are no machines for the job now.
+        """
+
+    def result(self, job: JobSnapshot) -> dict[str, Any]:
+        """Return what the task hands to the tasks after it."""
+        return training_result(job)
+
     def execute(self, context: Context) -> Any:
         """Find or create the execution's job and, if asked, wait for its end."""
-        self._context = context
+        self._context, self._execution, self._job_ended = context, None, False
+        with self.cancelling_at_the_end(context):
+            return self._train(context)
+
+    def execute_again(self, context: Context, event: Any = None) -> Any:
+        """Try again to get machines, after a pause in the triggerer."""
+        self._execution = load_execution(context)
+        return self._train(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Return the result of the job that has ended, raise its error, or let another one take its place."""
+        self._execution = load_execution(context)
+        result = self._conclude(context, event)
+        return self._train(context) if result is None else result
+
+    def _train(self, context: Context) -> Any:
+        """Find or create a job, and while there are no machines others in its place, until one has ended."""
         problems = Problems("custom job")
-        watch = self.watch_arguments(problems)
+        watch, policy = self._waiting(problems)
+        request = self._request(context, problems)
+        resource = request.job["job_spec"].get("persistent_resource_id")
+        missing = resource and f"create persistent resource {resource!r} in the same project and region."
+        result = None
+        while result is None:
+            try:
+                with typed_errors("custom job", missing=missing):
+                    problems.raise_if_any()
+                    execution, job = self._submit(context, request, watch)
+            except MachinesTakenError as taken:
+                self._without_machines(context, capacity_error(str(taken)), overdue=False)
+                continue
+            persist_job_links(context, ResourceName.parse(job["job"]))
+            if job_phase(job["state"]).ended or not self.wait_for_completion:
+                return self.result(job)
+            on_resource = job["persistent_resource_id"] is not None
+            deadline = policy.deadline(execution, job["create_time"]) if on_resource else None
+            result = self._conclude(context, self._watch(context, job["job"], watch, deadline))
+        return result
+
+    def _waiting(self, problems: Problems) -> tuple[dict[str, Any], BusyPolicy]:
+        return self.watch_arguments(problems), self.busy_policy(problems)
+
+    def _request(self, context: Context, problems: Problems) -> JobRequest:
         # Not by Airflow's template_ext, which would open every nested text that ends in .yaml or .json.
         config = read_config(self.config, Path(context["dag"].fileloc).parent, problems)
         if config is not self.config:
             config = self.render_template(config, context)
-        request = self.job_request(config, default_display_name(context), problems)
-        with self._cancelling_at_the_end(context):
-            resource = request["job_spec"].get("persistent_resource_id")
-            missing = resource and f"create persistent resource {resource!r} in the same project and region."
-            with typed_errors("custom job", missing=missing):
-                problems.raise_if_any()
-                execution, snapshot = self._submit(context, request, watch)
-            persist_job_links(context, ResourceName.parse(snapshot["job"]))
-            if job_phase(snapshot["state"]).ended or not self.wait_for_completion:
-                return training_result(snapshot)
-            return self._watch(context, execution, watch)
+        return self.job_request(config, default_display_name(context), problems)
 
-    def _watch(self, context: Context, execution: Execution, watch: dict[str, Any]) -> Any:
+    def _watch(
+        self, context: Context, job: str, watch: dict[str, Any], deadline: str | None
+    ) -> dict[str, Any]:
+        """Return the event of a job that was watched here; one that the triggerer watches is another process's."""
         trigger = TrainingJobTrigger(
-            job=str(execution.job),
+            job=job,
             cancel_on_kill=self.cancel_on_kill,
-            execution_key=execution.key,
+            execution_key=None if self._execution is None else self._execution.key,
             installation=installation(),
+            wait_deadline=deadline,
             **watch,
         )
-        return self.await_event(trigger, context)
+        return self.wait_for_event(trigger, context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Return the result of the job that has ended, or raise its error."""
-        execution = self._execution = load_execution(context)
-        if execution is not None and _is_another(execution.job, event["name"]):
-            # A trigger's number can be given again (SQLite does): this is the end of an older attempt's job.
-            self.log.info("Still watching %s: the event was of %s", execution.job, event["name"])
-            return self._watch(context, execution, self.watch_arguments(Problems("custom job")))
-        snapshot: JobSnapshot = settled_snapshot(event)
+    def _conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
+        """Return the result of the job that has ended, ``None`` if another one is to take its place."""
+        watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
+        if execution is not None and execution.job is not None and not _is_of(execution.job, event):
+            # A trigger's number can be given again (SQLite does): this is what an older attempt waited for.
+            self.log.info("Still watching %s: the event was %s", execution.job, event)
+            deadline = None if execution.fallback else policy.deadline(execution, None)
+            event = self._watch(context, execution.job, watch, deadline)
+        overdue = event["status"] == "overdue"
+        if overdue:
+            ended = self._cancel_unless_started(event["name"], watch)
+            event, overdue = ended or self._watch(context, event["name"], watch, None), ended is not None
+        job: JobSnapshot = settled_snapshot(event)
         self._job_ended = True
-        if job_phase(snapshot["state"]) is not JobPhase.SUCCEEDED:
-            raise job_error(snapshot, event["details"])
-        result = training_result(snapshot)
+        if job_phase(job["state"]) is JobPhase.SUCCEEDED:
+            return self._succeeded(job)
+        error = job_error(job, event["details"])
+        overdue = overdue and isinstance(error, JobCancelledError)
+        if overdue:
+            error = overdue_error(job)
+        waited = job["persistent_resource_id"] is not None and (overdue or job["start_time"] is None)
+        if not waited or not isinstance(error, CapacityError):
+            raise error
+        self._without_machines(context, error, overdue=overdue)
+        return None
+
+    def _succeeded(self, job: JobSnapshot) -> dict[str, Any]:
+        result = self.result(job)
         self.log.info(
             "Job %s succeeded: queued %s s, ran %s s, model folder %s",
-            ResourceName.parse(snapshot["job"]).id,
+            ResourceName.parse(job["job"]).id,
             result["queued_seconds"],
             result["running_seconds"],
             result["model_dir"],
         )
         return result
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the wait in the triggerer, or end the job when the wait took too long."""
-        self._context = context
-        with self._cancelling_at_the_end(context):
-            return super().resume_execution(next_method, next_kwargs, context)
+    def _cancel_unless_started(self, job: str, watch: dict[str, Any]) -> dict[str, Any] | None:
+        """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
+        from airflow_vertex_persistent.operators.submission import cancel_unless_started
 
-    def on_kill(self) -> None:
-        """
-        Cancel the job of a task that is stopped while it runs.
+        hook = self._hook = self._hook or self.new_hook()
+        wait_for = self._wait_for(watch)
+        with typed_errors("cancelled custom job"):
+            event = cancel_unless_started(hook, job, watch["max_outage"], wait_for, self.log)
+        return event and dict(event)
 
-        Airflow also calls this when only the worker process is told to stop. The task is still running then, as
-        far as Airflow knows, and its next attempt, if there is one, takes the job over: a durable task leaves it
-        alone.
-        """
-        context, execution = self._context, self._execution
-        if context is None:
+    def _wait_for(self, watch: dict[str, Any]) -> Callable[[str], WatchEvent]:
+        """Return what waits, here, until a job has ended."""
+        return lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here()
+
+    def _without_machines(self, context: Context, error: CapacityError, *, overdue: bool) -> None:
+        """Get ready to try again, elsewhere or after a pause, or end the task."""
+        watch, policy = self._waiting(Problems("custom job"))
+        if self._execution is None:
+            raise error
+        execution, pause = policy.next_step(
+            self._execution.refused(), error, interval=watch["poll_interval"], overdue=overdue
+        )
+        self.keep(context, execution)
+        why = str(error).partition("\n")[0]
+        if pause == 0:
+            self.log.warning("%s. The same job runs on demand instead", why)
             return
-        ti = context["ti"]
-        state = state_or_running(ti)
-        if state == TaskInstanceState.RUNNING:
-            another_goes_on = self.durable and ti.try_number <= ti.max_tries
-        else:
-            another_goes_on = somebody_goes_on(state) and state != TaskInstanceState.RESTARTING
-        if another_goes_on:
-            self.log.info("The job goes on: its task is %s, and another attempt deals with it", state)
-            return
-        # The main thread goes on after this, for up to five seconds: it must not create or keep anything more.
-        self._stopped = True
-        if execution is not None and state == TaskInstanceState.RESTARTING:
-            cleared = replace(execution, cleared=True)
-            within_patience(lambda: save_execution(context, cleared), otherwise=None)
-        if not self._job_ended:
-            self._cancel(context, "its task was stopped")
+        self.log.warning("%s. Trying again in %.0f s", why, pause)
+        self.pause(context, pause, "execute_again")
 
     def _submit(
-        self, context: Context, request: dict[str, Any], watch: dict[str, Any]
+        self, context: Context, request: JobRequest, watch: dict[str, Any]
     ) -> tuple[Execution, JobSnapshot]:
         """Return this execution and its job, found or created, and keep the job's name."""
-        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission, cancel_older
+        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission
 
         # Kept for on_kill, which has no time to connect.
-        hook = self._hook = self._new_hook()
+        hook = self._hook = self._hook or self.new_hook()
+        execution, resumed = self._begin(context, hook, watch)
+
+        def keep(changed: Execution) -> None:
+            nonlocal execution
+            execution = changed
+            self.keep(context, changed)
+
+        def before_create() -> None:
+            self._job_ended = False
+            keep(execution.creating())
+
+        def after_create(job: str) -> None:
+            keep(execution.created(job))
+            if self._stopped:
+                # on_kill did not know its name yet.
+                self.cancel(context, "its task was stopped while it was being created")
+
+        def after_end(job: JobSnapshot) -> None:
+            nonlocal execution
+            execution = self._execution = execution.after(job)
+
+        labels = self._labels(context, execution, request)
+        submission = Submission(
+            hook=hook,
+            execution=execution,
+            fingerprint=labels[REQUEST_LABEL],
+            request=lambda: _labelled(self.fitting_job(request, execution), labels),
+            max_outage=watch["max_outage"],
+            before_create=before_create,
+            after_create=after_create,
+            refused=lambda error: self.check_refusal(error, request, execution),
+            after_end=after_end,
+            wait_for=self._wait_for(watch),
+            stopped=lambda: self._stopped,
+            log=self.log,
+        )
+        # A new key is on no job yet.
+        job = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
+        self._job_ended = False
+        created = execution.created(job["job"])
+        if created != self._execution:
+            keep(created)
+        return created, job
+
+    def _begin(
+        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any]
+    ) -> tuple[Execution, bool]:
+        """Return this execution, and whether it may have jobs; cancel those of one that is over."""
+        from airflow_vertex_persistent.operators.submission import cancel_older
+
+        if self._execution is not None:
+            return self._execution, True
         project_id = self.project_id or hook.default_project_id
         execution = Execution.new(context["ti"].max_tries, project_id, self.region)
         stored = load_execution(context)
@@ -176,82 +291,21 @@ class TrainingOperator(TrainingParameters):
         elif stored is not None:
             cancel_older(hook, stored, watch["max_outage"], self.log, lambda: self._stopped)
         self._execution = execution
+        return execution, resumed
 
-        def after_create(job: str) -> None:
-            self._keep(context, execution.created(job))
-            if self._stopped:
-                # on_kill did not know its name yet.
-                self._cancel(context, "its task was stopped while it was being created")
-
-        submission = Submission(
-            hook=hook,
-            execution=execution,
-            request=self._labelled(context, execution, request),
-            max_outage=watch["max_outage"],
-            before_create=lambda: self._keep(context, execution.creating()),
-            after_create=after_create,
-            wait_for=lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here(),
-            stopped=lambda: self._stopped,
-            log=self.log,
-        )
-        # A new key is on no job yet.
-        snapshot = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
-        execution = execution.created(snapshot["job"])
-        if execution != self._execution:
-            self._keep(context, execution)
-        return execution, snapshot
-
-    def _keep(self, context: Context, execution: Execution) -> None:
-        """Keep what is known of this execution; a stopped task keeps it for itself."""
-        self._execution = execution
-        if not self._stopped:
-            save_execution(context, execution)
-
-    def _labelled(self, context: Context, execution: Execution, request: dict[str, Any]) -> dict[str, Any]:
-        # Another account may see other things: it is part of what was asked for.
+    def _labels(self, context: Context, execution: Execution, request: JobRequest) -> dict[str, str]:
+        # What was asked for, not what a busy resource makes of it. Another account may see other things.
         asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
         keep = not (self.wait_for_completion and self.cancel_on_kill)
-        ours = job_labels(context, execution, asked, keep=keep)
-        return {**request, "labels": {**request.get("labels", {}), **ours}}
-
-    @contextmanager
-    def _cancelling_at_the_end(self, context: Context) -> Iterator[None]:
-        """Cancel the job when nobody will come back to it: out of time, or out of attempts."""
-        try:
-            yield
-        except (AirflowTaskTimeout, TaskDeferralTimeout):
-            self._cancel(context, "its task ran longer than execution_timeout")
-            raise
-        except Exception as error:
-            over = self._job_ended or self._stopped
-            if not over and is_last_attempt(self, context, error):
-                self._cancel(context, "its task has failed for good")
-            raise
-
-    def _cancel(self, context: Context, reason: str) -> None:
-        """Cancel what runs of this execution, as far as possible: the task is about to end."""
-        if not self.cancel_on_kill:
-            return
-        from airflow_vertex_persistent.operators.submission import cancel_job, cancel_jobs_of
-
-        try:
-            execution = self._execution or load_execution(context)
-            if execution is None:
-                return
-            hook = self._hook or self._new_hook()
-            if execution.job is None or execution.creating_since is not None:
-                cancel_jobs_of(hook, execution, self.log, reason, quickly=True)
-            else:
-                cancel_job(hook, execution.job, self.log, reason)
-            self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
-        except Exception:
-            self.log.exception("The job could not be cancelled and may still run: %s", self._execution)
-
-    def _new_hook(self) -> TrainingJobHook:
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+        return job_labels(context, execution, asked, keep=keep)
 
 
-def _is_another(job: str | None, name: str) -> bool:
-    return job is not None and ResourceName.parse(job).identity != ResourceName.parse(name).identity
+def _is_of(job: str, event: Any) -> bool:
+    return (
+        isinstance(event, Mapping)
+        and ResourceName.parse(event["name"]).identity == ResourceName.parse(job).identity
+    )
+
+
+def _labelled(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+    return {**job, "labels": {**job.get("labels", {}), **labels}}

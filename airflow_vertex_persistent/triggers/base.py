@@ -93,6 +93,10 @@ class VertexTrigger(BaseEventTrigger):
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether there is nothing more to wait for."""
 
+    def overdue(self, snapshot: Mapping[str, Any] | None) -> bool:
+        """Tell whether a thing that has not settled has waited for too long."""
+        return False
+
     @abstractmethod
     def source(self, hook: Any) -> Source:
         """Return where this thing and its like are read together."""
@@ -106,7 +110,7 @@ class VertexTrigger(BaseEventTrigger):
         return ""
 
     async def details(self, hook: Any, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what the task will want to tell of a thing that has settled."""
+        """Return what the task will want to tell of a thing whose watch has ended."""
         return {}
 
     def shared_stream_key(self) -> Hashable | None:

@@ -43,7 +43,7 @@ _ASK_AGAIN_SECONDS = 2.0
 
 class TrainingJobTrigger(VertexTrigger):
     """
-    Waits until a training job has ended, and cancels it when its task is killed while deferred.
+    Waits until a training job has ended or is overdue, and cancels it when its task is killed while deferred.
 
     Triggers with the same connection, project, region and interval share one loop of list calls. The event of a
     failed job carries the last lines of its log.
@@ -52,10 +52,18 @@ class TrainingJobTrigger(VertexTrigger):
     :param cancel_on_kill: Whether killing, clearing or marking the task cancels the job.
     :param execution_key: Value of the label ``airflow_execution`` of the job, by which many are read at once.
     :param installation: Value of its label ``airflow_installation``.
+    :param wait_deadline: When the job is overdue if it has not started by then, RFC 3339 in UTC. Default: never.
     :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
     """
 
-    fields = (*VertexTrigger.fields, "job", "cancel_on_kill", "execution_key", "installation")
+    fields = (
+        *VertexTrigger.fields,
+        "job",
+        "cancel_on_kill",
+        "execution_key",
+        "installation",
+        "wait_deadline",
+    )
 
     def __init__(
         self,
@@ -64,6 +72,7 @@ class TrainingJobTrigger(VertexTrigger):
         cancel_on_kill: bool,
         execution_key: str | None = None,
         installation: str | None = None,
+        wait_deadline: str | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -71,6 +80,7 @@ class TrainingJobTrigger(VertexTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.execution_key = execution_key
         self.installation = installation
+        self.wait_deadline = wait_deadline
         self._unexplained_since: float | None = None
 
     @property
@@ -112,6 +122,13 @@ class TrainingJobTrigger(VertexTrigger):
         if self._unexplained_since is None:
             self._unexplained_since = now
         return now - self._unexplained_since >= _LATE_ERROR_SECONDS
+
+    def overdue(self, snapshot: Mapping[str, Any] | None) -> bool:
+        """Tell whether the job still waits for machines at the end of its time for that."""
+        if snapshot is None or self.wait_deadline is None or snapshot["start_time"] is not None:
+            return False
+        waits = job_phase(snapshot["state"]) is JobPhase.WAITING
+        return waits and datetime.now(UTC) >= datetime.fromisoformat(self.wait_deadline)
 
     def progress(self, snapshot: Mapping[str, Any]) -> str:
         """Return for how long the job has queued and run."""

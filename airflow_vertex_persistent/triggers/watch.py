@@ -28,12 +28,13 @@ class WatchEvent(TypedDict):
     What a trigger ends with. ``name`` is the full name of the thing.
 
     ``settled``: the thing reached an end, ``snapshot`` says which (``None``: it is not there) and ``details``
-    what else the task will want to tell. ``denied``: the caller lacks a permission. ``failed``: the service refused
-    to tell for another reason. ``unreachable``: it gave no answer for ``max_outage``.
+    what else the task will want to tell. ``overdue``: the thing has waited for too long. ``denied``: the caller lacks
+    a permission. ``failed``: the service refused to tell for another reason. ``unreachable``: it gave no answer for
+    ``max_outage``.
     """
 
     name: str
-    status: Literal["settled", "denied", "failed", "unreachable"]
+    status: Literal["settled", "overdue", "denied", "failed", "unreachable"]
     snapshot: dict[str, Any] | None
     details: dict[str, Any]
     error: str
@@ -78,9 +79,11 @@ class Watch:
             self._trigger.log.info("Vertex AI answers again")
         if snapshot is not None:
             self._tell(snapshot, now)
-        if not self._trigger.settled(snapshot):
-            return None
-        return self._event("settled", snapshot)
+        if self._trigger.settled(snapshot):
+            return self._event("settled", snapshot)
+        if self._trigger.overdue(snapshot):
+            return self._event("overdue", snapshot)
+        return None
 
     def _tell(self, snapshot: Mapping[str, Any], now: float) -> None:
         changed = snapshot["state"] != self._state
@@ -111,7 +114,7 @@ class Watch:
 
     def _event(
         self,
-        status: Literal["settled", "denied", "failed", "unreachable"],
+        status: Literal["settled", "overdue", "denied", "failed", "unreachable"],
         snapshot: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> WatchEvent:

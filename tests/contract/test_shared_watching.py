@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,6 +102,26 @@ def test_a_late_reason_is_waited_for_together(
     trigger = submitted(cloud, "raise SystemExit(3)", "late", "late-reason")
     (event,) = asyncio.run(watch_together([trigger]))
     assert "exited with a non-zero status of 3" in event["snapshot"]["error_message"]
+
+
+def test_jobs_that_wait_too_long(
+    cloud_with: Callable[..., Cloud], start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that has no machines by its deadline is overdue: what is on its way for all says so, as does a look alone."""
+    cloud = cloud_with(provisioning_seconds=600)
+    relay = start_relay(cloud.emulator.address)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    triggers = [submitted(cloud, "pass", f"due{n}", "overdue") for n in range(2)]
+    for seconds, trigger in enumerate(triggers):
+        trigger.wait_deadline = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    events = asyncio.run(watch_together(triggers))
+    assert datetime.now(UTC) >= datetime.fromisoformat(str(triggers[-1].wait_deadline))
+    assert relay.count("GetCustomJob") == 0
+    assert [(event["name"], event["status"]) for event in events] == [
+        (trigger.job, "overdue") for trigger in triggers
+    ]
+    assert events[0]["snapshot"]["state"] == "JOB_STATE_PENDING"
+    assert triggers[0].watch_here() == events[0]
 
 
 def test_an_outage_is_waited_out_together(cloud: Cloud, relay: Relay) -> None:

@@ -141,13 +141,13 @@ class Cloud:
         job: CustomJob = self.wait_for(find, "a job runs")
         return job
 
-    def occupy(self, resource_id: str = "nightly") -> CustomJob:
-        """Take all machines of a persistent resource with a job that does not end by itself."""
+    def occupy(self, resource_id: str = "nightly", seconds: float = 600.0) -> CustomJob:
+        """Take all machines of a persistent resource with a job, which ends by itself only after ``seconds``."""
         pool = {
             "machine_spec": POOL["machine_spec"],
             "disk_spec": POOL["disk_spec"],
             "replica_count": 1,
-            "container_spec": {"image_uri": IMAGE, "args": ["sleep", "600"]},
+            "container_spec": {"image_uri": IMAGE, "args": ["sleep", f"{seconds:g}"]},
         }
         job: Any = {
             "display_name": "occupies",
@@ -219,13 +219,15 @@ def cloud_at() -> Iterator[Callable[[str, Path], Cloud]]:
 def start_cloud(
     image_folder: Path, cloud_at: Callable[[str, Path], Cloud], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Cloud]]:
-    """Start an emulator with some settings and point Airflow to it."""
+    """Start an emulator with some settings, and more names of the one image, and point Airflow to it."""
     with ExitStack() as stack:
 
-        def start(**settings: Any) -> Cloud:
+        def start(*images: str, **settings: Any) -> Cloud:
             emulator = stack.enter_context(
                 VertexEmulator(
-                    images={IMAGE: image_folder}, buckets=[BUCKET], settings=EmulatorSettings(**settings)
+                    images=dict.fromkeys((IMAGE, *images), image_folder),
+                    buckets=[BUCKET],
+                    settings=EmulatorSettings(**settings),
                 )
             )
             for name, value in emulator.environment.items():

@@ -17,6 +17,7 @@ from airflow_vertex_persistent.exceptions import (
     JobFailedError,
     JobInterruptedError,
     JobTimedOutError,
+    MaxWaitExceededError,
     PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
@@ -47,7 +48,7 @@ MEANINGS = {
     "ALREADY_EXISTS": CallProblem.EXISTS,
     "PERMISSION_DENIED": CallProblem.DENIED,
     "UNAUTHENTICATED": CallProblem.DENIED,
-    "RESOURCE_EXHAUSTED": CallProblem.RATE_LIMITED,
+    "RESOURCE_EXHAUSTED": CallProblem.EXHAUSTED,
     "FAILED_PRECONDITION": CallProblem.NOT_NOW,
     "ABORTED": CallProblem.TRANSIENT,
     "UNIMPLEMENTED": CallProblem.REFUSED,
@@ -110,7 +111,7 @@ def test_what_a_status_code_means(code: str) -> None:
     error = api.from_grpc_status(grpc.StatusCode[code], "text")
     assert call_problem(error) is MEANINGS[code]
     assert call_problem(api.RetryError("timed out", cause=error)) is MEANINGS[code]
-    assert is_transient(error) is (MEANINGS[code] in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED})
+    assert is_transient(error) is (MEANINGS[code] in {CallProblem.TRANSIENT, CallProblem.EXHAUSTED})
 
 
 def test_every_class_of_the_client_library_has_a_meaning() -> None:
@@ -133,6 +134,13 @@ def test_a_rate_limit_passes() -> None:
     """Too many requests a minute is waited out, although the text speaks of a quota."""
     assert call_problem(api.ResourceExhausted(RATE)) is CallProblem.RATE_LIMITED
     assert is_transient(api.ResourceExhausted(RATE))
+
+
+def test_a_refusal_that_does_not_say_what_is_exhausted() -> None:
+    """It may be calls or machines: waited out, and told apart by whoever can look at the machines."""
+    error = api.ResourceExhausted("no more of them")
+    assert call_problem(error) is CallProblem.EXHAUSTED
+    assert is_transient(error)
 
 
 def test_machines_that_are_taken_are_no_rate_limit() -> None:
@@ -253,6 +261,7 @@ def test_the_tree() -> None:
         JobInterruptedError,
         JobCancelledError,
         CapacityError,
+        MaxWaitExceededError,
         QuotaExceededError,
         PersistentResourceError,
         PermissionDeniedError,
@@ -260,6 +269,7 @@ def test_the_tree() -> None:
     }
     assert set(subclasses(VertexTrainingError)) == ours
     assert issubclass(JobTimedOutError, JobFailedError)
+    assert issubclass(MaxWaitExceededError, CapacityError)
     assert issubclass(InvalidRequestError, ValueError)
 
 

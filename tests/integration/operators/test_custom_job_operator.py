@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+    from tests.conftest import Relay
     from tests.integration.conftest import Cloud
     from tests.integration.operators.conftest import Run
 
@@ -39,6 +40,7 @@ RESULT_KEYS = {
     "persistent_resource_id",
     "strategy",
     "candidate",
+    "fallback",
     "create_time",
     "start_time",
     "end_time",
@@ -71,6 +73,7 @@ def test_success(cloud: Cloud, train: Make, run_dag: Callable[[], Run], *, defer
         "persistent_resource_id": "nightly",
         "strategy": None,
         "candidate": None,
+        "fallback": None,
         "output_dir": f"gs://{cloud.BUCKET}/night/",
         "model_dir": f"gs://{cloud.BUCKET}/night/model",
         "console_url": result["console_url"],
@@ -173,15 +176,16 @@ def test_a_job_on_a_resource_that_is_not_there(
 
 
 def test_a_request_that_the_service_refuses(
-    cloud: Cloud, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
+    relayed_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """What only the service can know to be wrong also fails without retries, with the service's text."""
-    train(machine_type="n1-standard-8", retries=3, deferrable=deferrable)
+    relay.refuse("CreateCustomJob", code="INVALID_ARGUMENT", text="The image is not in a registry.")
+    train(retries=3, deferrable=deferrable)
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
     assert "Vertex AI refused the custom job" in str(error)
-    assert 'match no resource pool of PersistentResource "nightly"' in str(error)
-    assert cloud.all_jobs() == []
+    assert "The image is not in a registry." in str(error)
+    assert relayed_cloud.all_jobs() == []
 
 
 def test_a_pool_that_is_full(
@@ -191,7 +195,7 @@ def test_a_pool_that_is_full(
     cloud = start_cloud(busy_policy="fail")
     cloud.create_resource()
     cloud.occupy()
-    train(deferrable=deferrable, retries=1)
+    train(when_busy="fail", deferrable=deferrable, retries=1)
     run = run_dag()
     assert run.states["train"] == "failed"
     assert [type(error) for error in run.errors["train"]] == [CapacityError, CapacityError]

@@ -47,10 +47,13 @@ def submission(cloud: Cloud, execution: Execution, **changes: Any) -> Submission
     usual: dict[str, Any] = {
         "hook": TrainingJobHook(),
         "execution": execution,
-        "request": request,
+        "fingerprint": "0123",
+        "request": lambda: request,
         "max_outage": 60.0,
         "before_create": lambda: None,
         "after_create": lambda _: None,
+        "refused": lambda _: None,
+        "after_end": lambda _: None,
         "wait_for": ended,
         "stopped": lambda: False,
         "log": LOG,
@@ -200,11 +203,11 @@ def test_a_job_that_lists_do_not_show_yet_is_cancelled_beside_a_known_one(
 def test_what_was_trained_already_is_not_trained_again(empty_cloud: Cloud, execution: Execution) -> None:
     """A job of this execution that has succeeded is its job, though the DAG was changed since."""
     first = submission(empty_cloud, execution)
-    first.request["job_spec"]["worker_pool_specs"][0]["container_spec"]["args"] = ["succeed"]
+    short: Any = first.request()
+    short["job_spec"]["worker_pool_specs"][0]["container_spec"]["args"] = ["succeed"]
     name = first.job(None)["job"]
     empty_cloud.wait_for(
         lambda: empty_cloud.jobs.get_custom_job(name=name).state == JobState.JOB_STATE_SUCCEEDED, "it has"
     )
-    changed = submission(empty_cloud, execution)
-    changed.request["labels"]["airflow_request"] = "4567"
+    changed = submission(empty_cloud, execution, fingerprint="4567")
     assert changed.job(0.0)["job"] == name

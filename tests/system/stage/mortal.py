@@ -71,11 +71,11 @@ class DiesAtItsJobsName(PersistentResourceCustomJobOperator):
 class DiesBeforeItWaits(PersistentResourceCustomJobOperator):
     """Dies when the link to its job is there, and nothing waits yet."""
 
-    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+    def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:
         """Wait for the end."""
         if context["ti"].try_number == 1:
             die()
-        return super().await_event(trigger, context, **kwargs)
+        return super().wait_for_event(trigger, context, **kwargs)
 
 
 class DiesBeforeItGoesOn(PersistentResourceCustomJobOperator):
@@ -100,9 +100,9 @@ class DiesBeforeItReports(PersistentResourceCustomJobOperator):
 class LosesItsTriggerer(PersistentResourceCustomJobOperator):
     """Waits with a :class:`MortalTrigger`."""
 
-    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
+    def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:
         """Wait for the end."""
-        return super().await_event(MortalTrigger(**trigger.serialize()[1]), context, **kwargs)
+        return super().wait_for_event(MortalTrigger(**trigger.serialize()[1]), context, **kwargs)
 
 
 class MortalTrigger(TrainingJobTrigger):

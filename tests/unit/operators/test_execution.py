@@ -183,6 +183,32 @@ def test_how_long_a_job_may_still_show_up() -> None:
     assert created.job == "projects/1/locations/europe-west4/customJobs/2"
 
 
+def test_a_refusal_leaves_nothing_to_look_for() -> None:
+    """A create that the service has refused has made no job that might still show up."""
+    refused = Execution.new(0, "demo-project", "europe-west4").creating().refused()
+    assert refused.seconds_to_look(60.0) == 0
+    assert refused.creating_since is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first_submit"),
+    [
+        ("2026-01-01T01:00:00+00:00", "2026-01-01T05:00:00.500+00:00", "2026-01-01T05:00:00.500+00:00"),
+        (None, "2026-01-01T05:00:00+00:00", "2026-01-01T00:00:00+00:00"),
+        ("2025-12-31T01:00:00+00:00", "2025-12-31T05:00:00+00:00", "2026-01-01T00:00:00+00:00"),
+        ("2026-01-01T01:00:00+00:00", None, "2026-01-01T00:00:00+00:00"),
+    ],
+)
+def test_the_wait_begins_anew_after_a_job_that_had_machines(
+    start: str | None, end: str | None, first_submit: str
+) -> None:
+    """Limits on waiting do not count the time for which a job of this execution had its machines."""
+    execution = Execution.new(0, "demo-project", "europe-west4")
+    execution = replace(execution, first_submit="2026-01-01T00:00:00+00:00")
+    ended: Any = {"start_time": start, "end_time": end}
+    assert execution.after(ended) == replace(execution, first_submit=first_submit)
+
+
 def test_labels_say_whose_job_it_is() -> None:
     """Installation, DAG, task and run are on the job, each as the API takes it."""
     execution = Execution.new(0, "demo-project", "europe-west4")

@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "until": "gone",
     "execution_key": "0123456789abcdef01234567",
     "installation": "production",
+    "wait_deadline": "2026-11-22T02:00:00+00:00",
 }
 
 

@@ -40,6 +40,32 @@ def test_a_job_is_watched_to_its_end(state: str, message: str, *, settled: bool)
     assert trigger.settled({"state": state, "error_code": 0, "error_message": message}) is settled
 
 
+PAST, FUTURE = "2026-01-01T00:00:00+00:00", "2226-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "deadline", "overdue"),
+    [
+        ("PENDING", None, PAST, True),
+        ("QUEUED", None, PAST, True),
+        ("PENDING", None, FUTURE, False),
+        ("PENDING", None, None, False),
+        ("PENDING", PAST, PAST, False),
+        ("RUNNING", PAST, PAST, False),
+        ("RUNNING", None, PAST, False),
+        ("CANCELLING", None, PAST, False),
+        ("99", None, PAST, False),
+    ],
+)
+def test_only_a_job_that_waits_is_overdue(
+    state: str, start: str | None, deadline: str | None, *, overdue: bool
+) -> None:
+    """A job that has started, or is being cancelled, is watched to its end, however long it had waited."""
+    trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, wait_deadline=deadline, **SHARED)
+    assert trigger.overdue({"state": f"JOB_STATE_{state}", "start_time": start}) is overdue
+    assert not trigger.overdue(None)
+
+
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [

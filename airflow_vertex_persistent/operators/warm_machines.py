@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The warm machines that a job is for: whether it fits them, and what becomes of it while others have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    CapacityError,
+    MaxWaitExceededError,
+    PersistentResourceError,
+    call_problem,
+    resource_error,
+)
+from airflow_vertex_persistent.names import FALLBACK_LABEL
+from airflow_vertex_persistent.specs.checks import Problems, seconds
+from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
+from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
+from airflow_vertex_persistent.triggers.watch import outage_pause
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
+    from airflow_vertex_persistent.names import ResourceName
+    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.specs.custom_job import JobRequest
+    from airflow_vertex_persistent.specs.pool_matching import PoolNeeds
+    from airflow_vertex_persistent.states import JobSnapshot
+
+WhenBusy = Literal["queue", "fail", "on_demand"]
+ON_DEMAND: WhenBusy = "on_demand"
+
+# A job that found its machines free may need as long to start, its image has to be loaded. Who does not want to
+# queue waits no longer for one that others were quicker than.
+_SECONDS_TO_START = 300.0
+# The pause between two tries grows with the time that has passed, up to this many seconds.
+_GROWTH = 0.1
+_LONGEST_PAUSE = 300.0
+_NEXT_STEP = (
+    "Next step: try again when other jobs have ended, give the resource more machines, let the job wait longer "
+    "(when_busy='queue', max_wait_duration), or run it elsewhere (when_busy='on_demand')."
+)
+
+
+class MachinesTakenError(Exception):
+    """Other jobs have the machines. Whether that is an error of the task is for its :class:`BusyPolicy` to say."""
+
+
+@dataclass(frozen=True)
+class BusyPolicy:
+    """
+    What to do while there are no machines.
+
+    :param when_busy: See
+        :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`.
+    :param limit: Seconds for which jobs may wait; ``None``: for ever.
+    """
+
+    when_busy: WhenBusy
+    limit: float | None
+
+    @classmethod
+    def read(cls, when_busy: Any, max_wait_duration: Any, problems: Problems) -> BusyPolicy:
+        """Return the policy that is written; ``problems`` hears of what is wrong."""
+        if when_busy not in get_args(WhenBusy):
+            problems.add("when_busy", when_busy, "write 'queue', 'fail' or 'on_demand'")
+        if max_wait_duration is None:
+            return cls(when_busy, None if when_busy == "queue" else _SECONDS_TO_START)
+        return cls(when_busy, seconds("max_wait_duration", max_wait_duration, problems, zero=True) or None)
+
+    def deadline(self, execution: Execution, create_time: str | None) -> str | None:
+        """
+        Return until when a job may wait, RFC 3339 in UTC; ``None``: for ever.
+
+        The limit counts from the execution's first job on. However late a job comes, it has the time to start.
+        """
+        if self.limit is None:
+            return None
+        created = _now() if create_time is None else datetime.fromisoformat(create_time)
+        own = created + timedelta(seconds=min(self.limit, _SECONDS_TO_START))
+        return max(self._end(execution, self.limit), own).isoformat()
+
+    def next_step(
+        self, execution: Execution, error: CapacityError, *, interval: float, overdue: bool
+    ) -> tuple[Execution, float]:
+        """
+        Return the execution that goes on without a job, and the seconds until it tries again.
+
+        :param error: Why there is no job, or none that runs.
+        :param interval: Seconds between two looks.
+        :param overdue: The job had waited until its deadline.
+        :raises CapacityError: It does not go on.
+        """
+        if self.when_busy == ON_DEMAND and execution.fallback is None:
+            return replace(execution, fallback=ON_DEMAND), 0.0
+        if self.when_busy != "queue":
+            raise error
+        if self.limit is None:
+            return execution, self._pause(execution, interval)
+        left = (self._end(execution, self.limit) - _now()).total_seconds()
+        if overdue or left <= 0:
+            raise MaxWaitExceededError(
+                f"No machines within max_wait_duration, {self.limit:g} seconds. {error}"
+            ) from error
+        return execution, min(self._pause(execution, interval), left)
+
+    def _pause(self, execution: Execution, interval: float) -> float:
+        waited = (_now() - datetime.fromisoformat(execution.first_submit)).total_seconds()
+        return outage_pause(max(interval, min(waited * _GROWTH, _LONGEST_PAUSE)), 0)
+
+    @staticmethod
+    def _end(execution: Execution, limit: float) -> datetime:
+        return datetime.fromisoformat(execution.first_submit) + timedelta(seconds=limit)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def overdue_error(job: JobSnapshot) -> CapacityError:
+    """Return the error of a job that was cancelled since others have the machines of its resource."""
+    waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
+    return capacity_error(
+        f"{job['job']} has waited for {waited:.0f} seconds for machines of persistent resource "
+        f"{job['persistent_resource_id']!r} and was cancelled"
+    )
+
+
+def capacity_error(text: str) -> CapacityError:
+    """Return the error of a task whose persistent resource is busy."""
+    return CapacityError(f"{text}\n{_NEXT_STEP}")
+
+
+def warm_job(
+    request: JobRequest, hook: PersistentResourceHook, name: ResourceName
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Return a job as it fits a persistent resource, and what it is short of there now: nothing, if it could start.
+
+    :raises PersistentResourceError: The resource takes no jobs.
+    :raises InvalidRequestError: It can never run this one.
+    """
+    resource = _look(hook, name)
+    state, error = resource.get("state", ""), resource.get("error", {})
+    match resource_phase(state):
+        case ResourcePhase.LOST:
+            raise resource_error(name, state, error.get("message", ""))
+        case ResourcePhase.LEAVING:
+            raise PersistentResourceError(
+                f"No custom job: {name} is being deleted\nNext step: create it again once it is gone."
+            )
+        case ResourcePhase.MOVING:
+            raise PersistentResourceError(
+                f"No custom job: {name} is {state}, not RUNNING\n"
+                "Next step: wait for it with PersistentResourceSensor, or with retries of this task."
+            )
+    needs = _fit(request, resource, name)
+    return needs.job, needs.short_of(resource)
+
+
+def on_demand_job(request: JobRequest, hook: PersistentResourceHook, name: ResourceName) -> dict[str, Any]:
+    """
+    Return a job as it fits a persistent resource, for machines of the same kind outside of it.
+
+    :raises PersistentResourceError: The resource is not there.
+    :raises InvalidRequestError: It can never run this job.
+    """
+    job = _fit(request, _look(hook, name), name).job
+    spec = {field: value for field, value in job["job_spec"].items() if field != "persistent_resource_id"}
+    return {**job, "job_spec": spec, "labels": {**job.get("labels", {}), FALLBACK_LABEL: ON_DEMAND}}
+
+
+def _look(hook: PersistentResourceHook, name: ResourceName) -> dict[str, Any]:
+    # Imported here: a DAG file that imports an operator must not import Google's client.
+    from airflow_vertex_persistent.hooks.persistent_resource import resource_body
+
+    live = hook.get(name)
+    if live is None:
+        raise PersistentResourceError(
+            f"No custom job: {name} does not exist\n"
+            f"Next step: create persistent resource {name.id!r} in the same project and region."
+        )
+    return resource_body(live)
+
+
+def _fit(request: JobRequest, resource: Mapping[str, Any], name: ResourceName) -> PoolNeeds:
+    problems = Problems("custom job")
+    needs = fit_to_pools(request, resource, problems, project_id=name.project, region=name.region)
+    problems.raise_if_any()
+    return needs
+
+
+def is_busy(error: Exception, request: JobRequest, hook: PersistentResourceHook, name: ResourceName) -> bool:
+    """
+    Tell whether a create on a persistent resource was refused since other jobs have its machines.
+
+    The service does not document how it says so: where its text leaves it open, the resource tells.
+
+    :raises PersistentResourceError: It takes no jobs any more.
+    """
+    match call_problem(error):
+        case CallProblem.CAPACITY:
+            return True
+        case CallProblem.EXHAUSTED | CallProblem.NOT_NOW:
+            try:
+                return bool(warm_job(request, hook, name)[1])
+            except Exception as unanswered:
+                if call_problem(unanswered) is None:
+                    raise
+    return False

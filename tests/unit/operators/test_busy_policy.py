@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_vertex_persistent.exceptions import (
+    CapacityError,
+    InvalidRequestError,
+    MaxWaitExceededError,
+)
+from airflow_vertex_persistent.operators.execution import Execution
+from airflow_vertex_persistent.operators.warm_machines import BusyPolicy, capacity_error
+from airflow_vertex_persistent.specs.checks import Problems
+
+BUSY = capacity_error("nightly is busy")
+
+
+def since(**passed: float) -> Execution:
+    """Return an execution that has wanted a job for some time."""
+    first_submit = (datetime.now(UTC) - timedelta(**passed)).isoformat()
+    return replace(Execution.new(0, "demo-project", "europe-west4"), first_submit=first_submit)
+
+
+@pytest.mark.parametrize(
+    ("when_busy", "given", "limit"),
+    [
+        ("queue", None, None),
+        ("fail", None, 300),
+        ("on_demand", None, 300),
+        ("queue", 0, None),
+        ("fail", "0s", None),
+        ("on_demand", timedelta(0), None),
+        ("queue", "7200s", 7200),
+        ("fail", 20, 20),
+        ("on_demand", timedelta(minutes=1), 60),
+    ],
+)
+def test_how_long_a_job_may_wait(when_busy: Any, given: Any, limit: float | None) -> None:
+    """0 is for ever, and so is nothing for who queues; who does not waits as long as a job needs to start."""
+    problems = Problems("custom job")
+    assert BusyPolicy.read(when_busy, given, problems) == BusyPolicy(when_busy, limit)
+    problems.raise_if_any()
+
+
+@pytest.mark.parametrize(
+    ("when_busy", "given", "fields"),
+    [
+        ("wait", None, ["when_busy"]),
+        (None, 10, ["when_busy"]),
+        ("queue", "soon", ["max_wait_duration"]),
+        ("Queue", -1, ["when_busy", "max_wait_duration"]),
+    ],
+)
+def test_wrong_words(when_busy: Any, given: Any, fields: list[str]) -> None:
+    """Each parameter is told with its value."""
+    problems = Problems("custom job")
+    BusyPolicy.read(when_busy, given, problems)
+    with pytest.raises(InvalidRequestError) as caught:
+        problems.raise_if_any()
+    assert [problem.partition(" = ")[0] for problem in caught.value.problems] == fields
+
+
+@pytest.mark.parametrize(
+    ("limit", "first_submit", "create_time", "deadline"),
+    [
+        (None, "00:00", "00:00", None),
+        (3600.0, "00:00", "00:00", "01:00"),
+        (3600.0, "00:00", "00:50", "01:00"),
+        (3600.0, "00:00", "00:58", "01:03"),
+        (3600.0, "00:00", "09:00", "09:05"),
+        (60.0, "00:00", "00:00", "00:01"),
+        (60.0, "00:00", "09:00", "09:01"),
+    ],
+)
+def test_the_deadline_of_a_job(
+    limit: float | None, first_submit: str, create_time: str, deadline: str | None
+) -> None:
+    """The limit counts from the first job on, but each job has the time to start."""
+    execution = replace(since(), first_submit=f"2026-11-24T{first_submit}:00+00:00")
+    found = BusyPolicy("queue", limit).deadline(execution, f"2026-11-24T{create_time}:00+00:00")
+    assert found == (deadline and f"2026-11-24T{deadline}:00+00:00")
+
+
+def test_who_fails_does_so() -> None:
+    """The error says why, and is one that is worth a retry."""
+    with pytest.raises(CapacityError, match="nightly is busy") as caught:
+        BusyPolicy("fail", 300.0).next_step(since(), BUSY, interval=30.0, overdue=False)
+    assert caught.value is BUSY
+
+
+def test_who_falls_back_does_so_once() -> None:
+    """On demand comes at once, whatever the limit; where that has no machines either, the task fails."""
+    policy = BusyPolicy("on_demand", 300.0)
+    execution, pause = policy.next_step(since(hours=1), BUSY, interval=30.0, overdue=True)
+    assert (execution.fallback, pause) == ("on_demand", 0.0)
+    with pytest.raises(CapacityError):
+        policy.next_step(execution, BUSY, interval=30.0, overdue=False)
+
+
+@pytest.mark.parametrize(
+    ("waited", "least", "most"),
+    [(0, 30, 33), (300, 30, 33), (1200, 120, 133), (3000, 300, 330), (86_400, 300, 330)],
+)
+def test_the_pauses_grow(waited: float, least: float, most: float) -> None:
+    """Between two tries passes a tenth of what has passed, within limits, and never the same for two tasks."""
+    for limit in (None, 1e6):
+        execution = since(seconds=waited)
+        after, pause = BusyPolicy("queue", limit).next_step(execution, BUSY, interval=30.0, overdue=False)
+        assert after == execution
+        assert least <= pause <= most
+
+
+def test_the_last_pause_ends_with_the_limit() -> None:
+    """The last try comes when the time is over, not before and not after it."""
+    _, pause = BusyPolicy("queue", 600.0).next_step(since(seconds=590), BUSY, interval=30.0, overdue=False)
+    assert 8 < pause <= 10
+
+
+@pytest.mark.parametrize(("seconds", "overdue"), [(601, False), (590, True)])
+def test_the_wait_has_an_end(seconds: float, *, overdue: bool) -> None:
+    """Past the limit, or with a job that had waited until its deadline, there is no other try."""
+    with pytest.raises(MaxWaitExceededError, match="600 seconds") as caught:
+        BusyPolicy("queue", 600.0).next_step(since(seconds=seconds), BUSY, interval=30.0, overdue=overdue)
+    assert caught.value.__cause__ is BUSY
