@@ -16,11 +16,11 @@ from urllib.parse import quote
 CONSOLE = "https://console.cloud.google.com"
 
 KEY_LABEL = "airflow_execution"
-"""Label of a job: the random key of the execution it belongs to."""
+"""Label of a job or persistent resource: the random key of the execution it belongs to."""
 REQUEST_LABEL = "airflow_request"
 """Label of a job: a hash of what was asked for."""
 INSTALLATION_LABEL = "airflow_installation"
-"""Label of a job: the Airflow installation that created it."""
+"""Label of a job or persistent resource: the Airflow installation that created it."""
 DAG_LABEL = "airflow_dag"
 TASK_LABEL = "airflow_task"
 RUN_LABEL = "airflow_run"

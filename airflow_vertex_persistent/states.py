@@ -62,9 +62,11 @@ class ResourcePhase(Enum):
     LOST = "is lost"
 
 
+REBOOTING = "REBOOTING"
+
 _RESOURCE_PHASES = {
     "PROVISIONING": ResourcePhase.MOVING,
-    "REBOOTING": ResourcePhase.MOVING,
+    REBOOTING: ResourcePhase.MOVING,
     "UPDATING": ResourcePhase.MOVING,
     "RUNNING": ResourcePhase.READY,
     "STOPPING": ResourcePhase.LEAVING,
@@ -115,6 +117,26 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
+class PoolSnapshot(TypedDict):
+    """
+    A pool of a persistent resource. What does not apply is ``None``.
+
+    Free are the machines that no job uses, those included by which an autoscaled pool may still grow.
+    """
+
+    id: str
+    machine_type: str
+    accelerator_type: str | None
+    accelerator_count: int
+    disk_type: str | None
+    disk_size_gb: int
+    replica_count: int
+    min_replica_count: int | None
+    max_replica_count: int | None
+    used_replica_count: int
+    free_replica_count: int
+
+
 class ResourceSnapshot(TypedDict):
     """What one look at a persistent resource says. Times are RFC 3339 in UTC."""
 
@@ -124,3 +146,33 @@ class ResourceSnapshot(TypedDict):
     start_time: str | None
     error_code: int
     error_message: str
+    labels: dict[str, str]
+    pools: list[PoolSnapshot]
+
+
+def machines_in_use(snapshot: ResourceSnapshot) -> int:
+    """Return how many machines of a persistent resource jobs run on."""
+    return sum(pool["used_replica_count"] for pool in snapshot["pools"])
+
+
+def free_machines(snapshot: ResourceSnapshot, resource_pool: str | None) -> int:
+    """
+    Return how many machines a job can have of one pool now, 0 if there is no such pool.
+
+    :param resource_pool: Id of the pool; ``None``: the one that has most.
+    """
+    return max((pool["free_replica_count"] for pool in _pools(snapshot, resource_pool)), default=0)
+
+
+def most_machines(snapshot: ResourceSnapshot, resource_pool: str | None) -> int:
+    """
+    Return how many machines a job could ever have of one pool, 0 if there is no such pool.
+
+    :param resource_pool: Id of the pool; ``None``: the one that can have most.
+    """
+    pools = _pools(snapshot, resource_pool)
+    return max((pool["max_replica_count"] or pool["replica_count"] for pool in pools), default=0)
+
+
+def _pools(snapshot: ResourceSnapshot, resource_pool: str | None) -> list[PoolSnapshot]:
+    return [pool for pool in snapshot["pools"] if resource_pool in {None, pool["id"]}]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Persistent resources on Vertex AI: create, look, delete."""
+"""Persistent resources on Vertex AI: create, look, reboot, delete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.cloud.aiplatform_v1 import (
     PersistentResourceServiceAsyncClient,
     PersistentResourceServiceClient,
 )
-from google.cloud.aiplatform_v1.types import PersistentResource
+from google.cloud.aiplatform_v1.types import AcceleratorType, PersistentResource, ResourcePool
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from airflow_vertex_persistent.hooks.client import (
@@ -24,9 +24,11 @@ from airflow_vertex_persistent.hooks.values import enum_name, timestamp
 from airflow_vertex_persistent.names import ResourceName, location_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from airflow_vertex_persistent.states import ResourceSnapshot
+    from airflow_vertex_persistent.states import PoolSnapshot, ResourceSnapshot
+
+PAGE_SIZE = 100  # the largest that the service takes is not documented
 
 
 def resource_snapshot(resource: PersistentResource) -> ResourceSnapshot:
@@ -38,6 +40,31 @@ def resource_snapshot(resource: PersistentResource) -> ResourceSnapshot:
         "start_time": timestamp(resource.start_time),
         "error_code": resource.error.code,
         "error_message": resource.error.message,
+        "labels": dict(resource.labels),
+        "pools": [_pool_snapshot(pool) for pool in resource.resource_pools],
+    }
+
+
+def _pool_snapshot(resource_pool: ResourcePool) -> PoolSnapshot:
+    # The raw message: proto-plus warns of an accelerator that it does not know.
+    pool = ResourcePool.pb(resource_pool)
+    machine, disk, scaling = pool.machine_spec, pool.disk_spec, pool.autoscaling_spec
+    autoscaled = pool.HasField("autoscaling_spec")
+    most = scaling.max_replica_count if autoscaled else pool.replica_count
+    return {
+        "id": pool.id,
+        "machine_type": machine.machine_type,
+        "accelerator_type": enum_name(AcceleratorType, machine.accelerator_type)
+        if machine.accelerator_type
+        else None,
+        "accelerator_count": machine.accelerator_count,
+        "disk_type": disk.boot_disk_type or None,
+        "disk_size_gb": disk.boot_disk_size_gb,
+        "replica_count": pool.replica_count,
+        "min_replica_count": scaling.min_replica_count if autoscaled else None,
+        "max_replica_count": scaling.max_replica_count if autoscaled else None,
+        "used_replica_count": pool.used_replica_count,
+        "free_replica_count": max(most - pool.used_replica_count, 0),
     }
 
 
@@ -53,8 +80,8 @@ class PersistentResourceHook(VertexHook):
     """
     Persistent resources, one method per call.
 
-    The long-running operations behind create and delete are not followed: their answers are generic, and the
-    resource itself tells the real cause and when it is really gone.
+    The long-running operations behind create, reboot and delete are not followed: their answers are generic, and
+    the resource itself tells the real cause and when it is really gone.
     """
 
     def create(
@@ -76,14 +103,33 @@ class PersistentResourceHook(VertexHook):
                 timeout=CREATE_TIMEOUT,
             )
 
-    def get(self, name: ResourceName) -> PersistentResource | None:
-        """Return a persistent resource as it is now, ``None`` if there is none."""
-        client = self.client(PersistentResourceServiceClient, name.region)
+    def get(self, name: ResourceName, *, once: bool = False) -> PersistentResource | None:
+        """
+        Return a persistent resource as it is now, ``None`` if there is none.
+
+        :param once: Not retried, for who looks again by itself.
+        """
+        client, retry = self.client(PersistentResourceServiceClient, name.region), None if once else RETRY
         try:
             with self.calling("GetPersistentResource", str(name)):
-                return client.get_persistent_resource(name=str(name), retry=RETRY, timeout=CALL_TIMEOUT)
+                return client.get_persistent_resource(name=str(name), retry=retry, timeout=CALL_TIMEOUT)
         except NotFound:
             return None
+
+    def list(self, project_id: str, region: str) -> Iterable[PersistentResource]:
+        """Return the persistent resources of a region, page after page; the API has no filter for them."""
+        parent = location_name(project_id, region)
+        with self.calling("ListPersistentResources", parent):
+            yield from self.client(PersistentResourceServiceClient, region).list_persistent_resources(
+                {"parent": parent, "page_size": PAGE_SIZE}, retry=RETRY, timeout=CALL_TIMEOUT
+            )
+
+    def reboot(self, name: ResourceName) -> None:
+        """Start to reboot a persistent resource. Never retried: a second reboot may meet the jobs that came after one."""
+        with self.calling("RebootPersistentResource", str(name)):
+            self.client(PersistentResourceServiceClient, name.region).reboot_persistent_resource(
+                name=str(name), retry=None, timeout=CALL_TIMEOUT
+            )
 
     def delete(self, name: ResourceName) -> None:
         """Start to delete a persistent resource; the service cancels the jobs that run on it."""

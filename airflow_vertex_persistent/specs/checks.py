@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.exceptions import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 # The forms are those of the API's field documentation (google.cloud.aiplatform_v1).
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+")
@@ -180,6 +180,14 @@ def boolean(field: str, value: Any, problems: Problems) -> bool | None:
         return value.strip().lower() == "true"
     problems.add(field, value, "write True or False")
     return None
+
+
+def choice(field: str, value: Any, choices: Sequence[str], problems: Problems) -> str:
+    """Read one of a few words; the first of them when something was wrong."""
+    if value in choices:
+        return str(value)
+    problems.add(field, value, f"write {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+    return choices[0]
 
 
 def texts(field: str, value: Any, problems: Problems) -> list[str]:

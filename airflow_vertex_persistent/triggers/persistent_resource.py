@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
-from airflow_vertex_persistent.states import ResourcePhase, resource_phase
+from airflow_vertex_persistent.states import (
+    ResourcePhase,
+    ResourceSnapshot,
+    free_machines,
+    machines_in_use,
+    most_machines,
+    resource_phase,
+)
 from airflow_vertex_persistent.triggers.base import VertexTrigger
 from airflow_vertex_persistent.triggers.sources import ResourceSource
 
@@ -15,28 +23,54 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceAsyncHook
 
+    Until = Literal["ready", "free", "unused", "gone"]
+
 
 class PersistentResourceTrigger(VertexTrigger):
     """
-    Waits until a persistent resource can be used, or until it is gone.
+    Waits until a persistent resource can be used, has free machines, is not used any more, or is gone.
 
-    Ready ends with the resource in RUNNING or ERROR, or not there at all. Gone ends when there is none.
+    Each wait also ends when what is waited for cannot come any more: the resource is not there, is in ERROR, or has no
+    pool of that size. Only *gone* waits for no resource at all.
 
     :param project_id: Project of the resource.
     :param persistent_resource_id: Its id.
-    :param until: What to wait for.
+    :param until: What to wait for. ready: it is RUNNING. free: it is, and a pool has ``free_replicas`` machines for a
+        job. unused: no job uses a machine of it. gone: it is not there.
+    :param resource_pool: Id of the pool that *free* is about; ``None``: any.
+    :param free_replicas: How many machines *free* waits for.
+    :param deadline: When to end the wait with the resource as it is then, RFC 3339; ``None``: never.
     :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
     """
 
-    fields = (*VertexTrigger.fields, "project_id", "persistent_resource_id", "until")
+    fields = (
+        *VertexTrigger.fields,
+        "project_id",
+        "persistent_resource_id",
+        "until",
+        "resource_pool",
+        "free_replicas",
+        "deadline",
+    )
 
     def __init__(
-        self, *, project_id: str, persistent_resource_id: str, until: Literal["ready", "gone"], **shared: Any
+        self,
+        *,
+        project_id: str,
+        persistent_resource_id: str,
+        until: Until,
+        resource_pool: str | None = None,
+        free_replicas: int = 1,
+        deadline: str | None = None,
+        **shared: Any,
     ) -> None:
         super().__init__(**shared)
         self.project_id = project_id
         self.persistent_resource_id = persistent_resource_id
         self.until = until
+        self.resource_pool = resource_pool
+        self.free_replicas = free_replicas
+        self.deadline = deadline
 
     @property
     def name(self) -> ResourceName:
@@ -73,5 +107,28 @@ class PersistentResourceTrigger(VertexTrigger):
         """Tell whether the resource is what was waited for, or will never be."""
         if snapshot is None:
             return True
-        phase = resource_phase(snapshot["state"])
-        return self.until == "ready" and phase in {ResourcePhase.READY, ResourcePhase.LOST}
+        if self.deadline is not None and datetime.now(UTC) >= datetime.fromisoformat(self.deadline):
+            return True
+        resource = cast("ResourceSnapshot", snapshot)
+        phase = resource_phase(resource["state"])
+        match self.until:
+            case "ready":
+                return phase in {ResourcePhase.READY, ResourcePhase.LOST}
+            case "free":
+                ready = phase is ResourcePhase.READY
+                return phase is ResourcePhase.LOST or (ready and self._free_or_never(resource))
+            case "unused":
+                over = phase in {ResourcePhase.LEAVING, ResourcePhase.LOST}
+                return over or not machines_in_use(resource)
+            case _:
+                return False
+
+    def _free_or_never(self, resource: ResourceSnapshot) -> bool:
+        free = free_machines(resource, self.resource_pool) >= self.free_replicas
+        return free or most_machines(resource, self.resource_pool) < self.free_replicas
+
+    def progress(self, snapshot: Mapping[str, Any]) -> str:
+        """Return how many machines are in use, where that is what is waited for."""
+        if self.until not in {"free", "unused"}:
+            return ""
+        return f", machines in use: {machines_in_use(cast('ResourceSnapshot', snapshot))}"

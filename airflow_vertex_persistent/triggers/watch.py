@@ -45,14 +45,15 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def outage_pause(interval: float, failures: int) -> float:
+def outage_pause(interval: float, failures: int, longest: float = _LONGEST_OUTAGE_PAUSE) -> float:
     """
     Return the seconds to wait before asking again.
 
     :param interval: Seconds between two questions while all is well.
     :param failures: Questions in a row that had no answer; each doubles the pause, up to a limit.
+    :param longest: That limit in seconds, unless ``interval`` is longer.
     """
-    pause: float = min(interval * 2 ** min(failures, _MAX_DOUBLINGS), max(interval, _LONGEST_OUTAGE_PAUSE))
+    pause: float = min(interval * 2 ** min(failures, _MAX_DOUBLINGS), max(interval, longest))
     return pause * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
 
 

@@ -135,6 +135,89 @@ def test_an_id_that_is_taken(cloud: Cloud) -> None:
     running(cloud, name_of("taken"))
 
 
+def test_the_pools_in_a_snapshot(cloud: Cloud) -> None:
+    """A snapshot says what the pools are, what the service has added included, and how many machines are free."""
+    pools = [
+        POOL,
+        {
+            "machine_spec": {
+                "machine_type": "n1-highmem-8",
+                "accelerator_type": "NVIDIA_TESLA_T4",
+                "accelerator_count": 2,
+            },
+            "disk_spec": {"boot_disk_type": "pd-standard", "boot_disk_size_gb": 200},
+            "autoscaling_spec": {"min_replica_count": 1, "max_replica_count": 3},
+        },
+    ]
+    request = request_of("pools", *pools, labels={"team": "ranking"})
+    PersistentResourceHook().create(PROJECT, REGION, "pools", request)
+    snapshot = resource_snapshot(running(cloud, name_of("pools")))
+    assert json.loads(json.dumps(snapshot)) == snapshot
+    assert snapshot["labels"] == {"team": "ranking"}
+    assert snapshot["pools"] == [
+        {
+            "id": "n1-standard-4",
+            "machine_type": "n1-standard-4",
+            "accelerator_type": None,
+            "accelerator_count": 0,
+            "disk_type": "pd-ssd",
+            "disk_size_gb": 100,
+            "replica_count": 2,
+            "min_replica_count": None,
+            "max_replica_count": None,
+            "used_replica_count": 0,
+            "free_replica_count": 2,
+        },
+        {
+            "id": "n1-highmem-8-nvidia-tesla-t4-2",
+            "machine_type": "n1-highmem-8",
+            "accelerator_type": "NVIDIA_TESLA_T4",
+            "accelerator_count": 2,
+            "disk_type": "pd-standard",
+            "disk_size_gb": 200,
+            "replica_count": 1,
+            "min_replica_count": 1,
+            "max_replica_count": 3,
+            "used_replica_count": 0,
+            "free_replica_count": 3,
+        },
+    ]
+
+
+def test_an_accelerator_of_a_newer_service() -> None:
+    """An accelerator that the installed client does not know is its number."""
+    resource = PersistentResource(resource_pools=[{"machine_spec": {"machine_type": "z9"}}])
+    PersistentResource.pb(resource).resource_pools[0].machine_spec.accelerator_type = 999
+    (pool,) = resource_snapshot(resource)["pools"]
+    assert pool["accelerator_type"] == "999"
+
+
+def test_a_list_of_many(cloud_with: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resources are listed page after page."""
+    cloud = cloud_with()
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", cloud.emulator.address)
+    hook, wanted = PersistentResourceHook(), {f"many-{number}" for number in range(101)}
+    for resource_id in wanted:
+        hook.create(PROJECT, REGION, resource_id, request_of(resource_id))
+    listed = [resource.name.rpartition("/")[2] for resource in hook.list(PROJECT, REGION)]
+    assert len(listed) == 101
+    assert set(listed) == wanted
+    assert cloud.emulator.control.call_counts()["ListPersistentResources"] == 2
+
+
+def test_a_reboot(cloud_with: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resource that was told to reboot does so."""
+    cloud = cloud_with(resource_reboot_seconds=600.0)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", cloud.emulator.address)
+    hook, name = PersistentResourceHook(), name_of("reboot")
+    hook.create(PROJECT, REGION, "reboot", request_of("reboot"))
+    running(cloud, name)
+    hook.reboot(name)
+    live = hook.get(name)
+    assert live is not None
+    assert live.state == PersistentResource.State.REBOOTING
+
+
 def test_every_call_has_a_deadline(cloud: Cloud, relay: Relay) -> None:
     """No call can hang for ever, in either hook."""
     hook, name = PersistentResourceHook(), name_of("deadline")
@@ -142,10 +225,15 @@ def test_every_call_has_a_deadline(cloud: Cloud, relay: Relay) -> None:
     running(cloud, name)
     hook.get(name)
     from_the_loop(name)
+    list(hook.list(PROJECT, REGION))
+    hook.reboot(name)
+    running(cloud, name)
     hook.delete(name)
     for method, limit, calls in (
         ("CreatePersistentResource", 60.0, 1),
         ("GetPersistentResource", 30.0, 2),
+        ("ListPersistentResources", 30.0, 1),
+        ("RebootPersistentResource", 30.0, 1),
         ("DeletePersistentResource", 30.0, 1),
     ):
         deadlines = relay.deadlines(method)
@@ -154,7 +242,7 @@ def test_every_call_has_a_deadline(cloud: Cloud, relay: Relay) -> None:
 
 
 def test_what_is_repeated_and_what_is_not(cloud: Cloud, relay: Relay) -> None:
-    """Reading and deleting wait for a service that is away; a create and a watch's look do not."""
+    """Reading and deleting wait for a service that is away; a create, a reboot and a watch's look do not."""
     hook, name = PersistentResourceHook(), name_of("repeat")
     relay.refuse("CreatePersistentResource")
     with pytest.raises(ServiceUnavailable):
@@ -169,6 +257,17 @@ def test_what_is_repeated_and_what_is_not(cloud: Cloud, relay: Relay) -> None:
     with pytest.raises(ServiceUnavailable):
         from_the_loop(name)
     assert relay.count("GetPersistentResource") == 3
+    relay.refuse("GetPersistentResource")
+    with pytest.raises(ServiceUnavailable):
+        hook.get(name, once=True)
+    assert relay.count("GetPersistentResource") == 4
+    relay.refuse("ListPersistentResources")
+    assert list(hook.list(PROJECT, REGION))
+    assert relay.count("ListPersistentResources") == 2
+    relay.refuse("RebootPersistentResource")
+    with pytest.raises(ServiceUnavailable):
+        hook.reboot(name)
+    assert relay.count("RebootPersistentResource") == 1
     relay.refuse("DeletePersistentResource")
     hook.delete(name)
     assert relay.count("DeletePersistentResource") == 2

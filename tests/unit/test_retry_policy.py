@@ -14,6 +14,7 @@ from airflow_vertex_persistent.exceptions import (
     JobFailedError,
     JobInterruptedError,
     JobTimedOutError,
+    MaxWaitExceededError,
     PermissionDeniedError,
     PersistentResourceError,
     QuotaExceededError,
@@ -25,6 +26,7 @@ from airflow_vertex_persistent.retry import TrainingRetryPolicy
 RETRIED: set[type[VertexTrainingError]] = {
     CapacityError,
     JobInterruptedError,
+    MaxWaitExceededError,
     PersistentResourceError,
     ServiceUnreachableError,
 }

@@ -232,6 +232,21 @@ def test_numbers_become_texts() -> None:
     problems.raise_if_any()
 
 
+@pytest.mark.parametrize("value", ["Wait", "", None, 3, ["wait"]])
+def test_words_that_are_none_of_the_few(value: Any) -> None:
+    """What is no choice is refused, and the choices are told."""
+    (line,) = lines(lambda problems: checks.choice("when", value, ("wait", "fail", "go"), problems))
+    assert line.startswith("when")
+    assert line.endswith(": write 'wait', 'fail' or 'go'")
+
+
+def test_a_word_of_the_few() -> None:
+    """A choice is what was written."""
+    problems = Problems("request")
+    assert checks.choice("when", "fail", ("wait", "fail"), problems) == "fail"
+    problems.raise_if_any()
+
+
 def test_all_problems_come_in_one_message() -> None:
     """A check does not stop at the first problem."""
     problems = Problems("custom job")

@@ -114,10 +114,105 @@ def test_a_resource_is_watched_until_ready_or_gone(
     assert trigger.settled(None if state is None else {"state": state}) is settled
 
 
+def resource(state: str, *pools: tuple[str, int, int]) -> dict[str, Any]:
+    """Return the snapshot of a resource with pools of so many machines, of which so many are used."""
+    return {
+        "state": state,
+        "pools": [
+            {
+                "id": id_,
+                "replica_count": size,
+                "max_replica_count": None,
+                "used_replica_count": used,
+                "free_replica_count": size - used,
+            }
+            for id_, size, used in pools
+        ],
+    }
+
+
+CPU_AND_GPU = (("cpu", 4, 1), ("gpu", 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("state", "pool", "replicas", "settled"),
+    [
+        ("RUNNING", None, 3, True),
+        ("RUNNING", "cpu", 3, True),
+        ("RUNNING", None, 4, False),
+        ("RUNNING", "cpu", 4, False),
+        ("RUNNING", "gpu", 1, False),
+        ("RUNNING", "gpu", 3, True),  # it never has so many
+        ("RUNNING", "tpu", 1, True),  # there is no such pool
+        ("RUNNING", None, 5, True),
+        ("PROVISIONING", "cpu", 1, False),
+        ("STOPPING", "cpu", 1, False),
+        ("ERROR", "gpu", 1, True),
+    ],
+)
+def test_free_machines_are_waited_for(state: str, pool: str | None, replicas: int, *, settled: bool) -> None:
+    """The wait ends when one pool has the machines, or nothing can bring them."""
+    trigger = PersistentResourceTrigger(
+        project_id="acme",
+        persistent_resource_id="nightly",
+        until="free",
+        resource_pool=pool,
+        free_replicas=replicas,
+        **SHARED,
+    )
+    assert trigger.settled(resource(state, *CPU_AND_GPU)) is settled
+    assert trigger.settled(None)
+
+
+@pytest.mark.parametrize(
+    ("state", "used", "settled"),
+    [
+        ("RUNNING", 1, False),
+        ("RUNNING", 0, True),
+        ("REBOOTING", 1, False),
+        ("ERROR", 1, True),
+        ("STOPPING", 1, True),
+    ],
+)
+def test_the_end_of_all_jobs_is_waited_for(state: str, used: int, *, settled: bool) -> None:
+    """The wait ends when no pool has a machine in use, or the resource is lost or leaving."""
+    trigger = PersistentResourceTrigger(
+        project_id="acme", persistent_resource_id="nightly", until="unused", **SHARED
+    )
+    assert trigger.settled(resource(state, ("cpu", 4, 0), ("gpu", 2, used))) is settled
+    assert trigger.settled(None)
+
+
+@pytest.mark.parametrize("until", ["ready", "free", "unused", "gone"])
+def test_a_wait_with_a_deadline(until: Literal["ready", "free", "unused", "gone"]) -> None:
+    """Past its deadline a wait ends with the resource as it is, before it with what was waited for."""
+    busy = resource("REBOOTING", ("cpu", 4, 4))
+    for deadline, over in (("2000-01-01T00:00:00+00:00", True), ("2999-01-01T00:00:00+00:00", False)):
+        trigger = PersistentResourceTrigger(
+            project_id="acme", persistent_resource_id="nightly", until=until, deadline=deadline, **SHARED
+        )
+        assert trigger.settled(busy) is over
+
+
+def test_the_log_tells_what_is_in_use() -> None:
+    """Where machines are waited for, a state is told with how many are in use."""
+    kinds: dict[str, str] = {}
+    for until in ("ready", "free", "unused", "gone"):
+        trigger = PersistentResourceTrigger(
+            project_id="acme",
+            persistent_resource_id="nightly",
+            until=until,
+            **SHARED,
+        )
+        kinds[until] = trigger.progress(resource("RUNNING", *CPU_AND_GPU))
+    told = ", machines in use: 3"
+    assert kinds == {"ready": "", "free": told, "unused": told, "gone": ""}
+
+
 def test_the_log_names_what_is_watched() -> None:
     """A trigger's log lines name the job or resource by its id."""
-    resource = PersistentResourceTrigger(
+    trigger = PersistentResourceTrigger(
         project_id="acme", persistent_resource_id="nightly", until="gone", **SHARED
     )
-    assert resource.subject == "Persistent resource nightly"
+    assert trigger.subject == "Persistent resource nightly"
     assert TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED).subject == "Job 2"
