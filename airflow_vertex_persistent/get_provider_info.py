@@ -49,7 +49,12 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "sensors": [],
+        "sensors": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_vertex_persistent.sensors.persistent_resource"],
+            }
+        ],
         "extra-links": [
             "airflow_vertex_persistent.links.PersistentResourcesLink",
             "airflow_vertex_persistent.links.TrainingJobLink",
@@ -72,8 +77,8 @@ def get_provider_info() -> dict[str, Any]:
                     "installation": {
                         "description": (
                             "Name of this Airflow installation among those that share a Google Cloud project, a "
-                            "label of its jobs. The default is a hash of the API server's address and the "
-                            "Fernet key."
+                            "label of its jobs and persistent resources. The default is a hash of the API "
+                            "server's address and the Fernet key."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

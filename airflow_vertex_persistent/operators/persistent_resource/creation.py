@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Create a persistent resource, or adopt the one that is there."""
+"""Create a persistent resource, adopt the one that is there, or replace it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.sdk.exceptions import AirflowFailException
-
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    PersistentResourceError,
-    call_problem,
-    resource_error,
-)
 from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
-from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
-from airflow_vertex_persistent.specs.checks import Problems
-from airflow_vertex_persistent.specs.persistent_resource import (
-    RESOURCE_FIELDS,
-    differences,
-    persistent_resource,
+from airflow_vertex_persistent.names import (
+    DAG_LABEL,
+    INSTALLATION_LABEL,
+    TASK_LABEL,
+    ResourceName,
+    label_value,
+    persistent_resources_console_url,
 )
-from airflow_vertex_persistent.states import ResourcePhase, resource_phase
+from airflow_vertex_persistent.operators.base import typed_errors
+from airflow_vertex_persistent.operators.execution import fingerprint, installation
+from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
+from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
+from airflow_vertex_persistent.operators.persistent_resource.steps import CreationSteps
+from airflow_vertex_persistent.specs.checks import Problems, choice, seconds
+from airflow_vertex_persistent.specs.persistent_resource import RESOURCE_FIELDS, persistent_resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.operators.base import Duration
+    from airflow_vertex_persistent.states import ResourceSnapshot
 
 
 class CreatePersistentResourceOperator(PersistentResourceOperator):
@@ -38,16 +37,29 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
     Create a persistent resource and wait until it runs.
 
     Idempotent: a resource of this id with the same spec is adopted, so it can be a setup task and be retried;
-    one that differs fails the task without retries and names the fields. A resource is billed from RUNNING
-    on, whether jobs run on it or not. Killing the task leaves the resource: a teardown deletes it. A resource
-    whose creation by this task ends in ERROR is deleted, so that a retry can create it.
+    one that differs fails the task without retries and names the fields. With ``max_age`` it is replaced instead, as is
+    one that is too old or in ERROR, if this Airflow installation has made it and no job uses it.
+
+    A resource that is being deleted is waited for, and a name that stays taken after that, then it is created. A creation
+    that fails for lack of machines is deleted and tried again. ``max_wait_duration`` limits all of that.
+
+    A resource is billed from RUNNING on, whether jobs run on it or not. Killing the task leaves the resource: a teardown
+    deletes it.
 
     .. seealso:: :doc:`/operators/persistent_resource`
 
     :param resource_pools: Machine shapes, as in ``PersistentResource.resource_pools``, in snake or camel case.
         A disk that is left out is ``pd-ssd`` with 100 GB. (templated)
+    :param max_age: Replace a resource that is older, differs or is in ERROR: seconds, ``timedelta`` or text like
+        ``"86400s"``. Google advises 30 days at most. Default: none is replaced. (templated)
+    :param when_in_use: What to do while jobs use a resource that should be replaced: ``"wait"`` for their end or ``"fail"``.
+        Default: wait. (templated)
+    :param max_wait_duration: For how long the task may wait before the resource is created, counted from the first try of
+        this execution: for jobs that use the one to be replaced, for the end of a deletion, for a name that is still
+        taken, for machines. Seconds, ``timedelta`` or text; 0: for ever. Default: two hours. (templated)
     :param display_name: Name in the console, 1 to 128 characters. Default: the id. (templated)
-    :param labels: Labels of the resource. (templated)
+    :param labels: Labels of the resource. ``airflow_installation``, ``airflow_dag``, ``airflow_task`` and
+        ``airflow_execution`` are added. (templated)
     :param network: ``projects/PROJECT_NUMBER/global/networks/NAME``. (templated)
     :param psc_interface_config: Private Service Connect. (templated)
     :param reserved_ip_ranges: Names of ranges of the network. (templated)
@@ -58,11 +70,15 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: ``persistent_resource`` (full name), ``persistent_resource_id``, ``region``, ``state``,
-        ``create_time``, ``start_time``.
+        ``create_time``, ``start_time``; ``created``, whether this execution of the task has created it; ``rotated``,
+        whether it has deleted another one for that.
     """
 
     template_fields: Sequence[str] = (
         "resource_pools",
+        "max_age",
+        "when_in_use",
+        "max_wait_duration",
         "display_name",
         "labels",
         "network",
@@ -81,6 +97,9 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         self,
         *,
         resource_pools: list[dict[str, Any]],
+        max_age: Duration | None = None,
+        when_in_use: Literal["wait", "fail"] = "wait",
+        max_wait_duration: Duration = 7200.0,
         display_name: str | None = None,
         labels: dict[str, str] | None = None,
         network: str | None = None,
@@ -93,6 +112,9 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.resource_pools = resource_pools
+        self.max_age = max_age
+        self.when_in_use = when_in_use
+        self.max_wait_duration = max_wait_duration
         self.display_name = display_name
         self.labels = labels
         self.network = network
@@ -102,40 +124,51 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         self.enable_custom_service_account = enable_custom_service_account
         self.service_account = service_account
 
-    def execute(self, context: Context) -> Any:
-        """Adopt or create the resource and wait until it runs."""
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Adopt, create or replace the resource, and return it once it runs."""
         problems = Problems("persistent resource")
         watch = self.watch_arguments(problems)
         wanted = persistent_resource({field: getattr(self, field) for field in RESOURCE_FIELDS}, problems)
+        max_age = None if self.max_age is None else seconds("max_age", self.max_age, problems)
+        when_in_use = choice("when_in_use", self.when_in_use, ("wait", "fail"), problems)
+        limit = seconds("max_wait_duration", self.max_wait_duration, problems, zero=True) or 0.0
         with typed_errors("persistent resource"):
             problems.raise_if_any()
             hook = self.hook()
             name = self.resource_name(hook)
             PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-            adopted = self._adopt(hook, name, wanted)
-            if not adopted:
-                self._create(hook, name, wanted)
-        return self.await_resource("ready", name, watch, context, created=not adopted)
+        steps = CreationSteps(
+            hook=hook,
+            job_hook=self._job_hook(),
+            name=name,
+            wanted=wanted,
+            labels=_labels(context),
+            max_age=max_age,
+            fail_in_use=when_in_use == "fail",
+            max_wait_duration=limit,
+            poll_interval=watch["poll_interval"],
+            record=CreationRecord.load(context, fingerprint({"name": str(name), "resource": wanted})),
+            keep=lambda record: record.save(context),
+            log=self.log,
+        )
+        while True:
+            with typed_errors("persistent resource"):
+                step = steps.next_step()
+            if not isinstance(step, Wait):
+                return self._result(step, steps)
+            self.wait(step, name, watch, context)
 
-    def execute_complete(
-        self, context: Context, event: dict[str, Any], *, created: bool = False
-    ) -> dict[str, Any]:
-        """
-        Return the resource that runs now, or raise the service's own reason why it does not.
+    def _job_hook(self) -> TrainingJobHook:
+        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
-        :param created: This task has created it. If that has failed it is deleted, so that a retry can create it.
-        """
-        snapshot = settled_snapshot(event)
-        if snapshot is None:
-            raise PersistentResourceError(
-                f"Persistent resource {self.persistent_resource_id!r} was deleted while it was being created"
-            )
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
+    def _result(self, snapshot: ResourceSnapshot, steps: CreationSteps) -> dict[str, Any]:
         name = ResourceName.parse(snapshot["persistent_resource"])
-        if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
-            if created:
-                self._delete_failed(name)
-            raise resource_error(name, snapshot["state"], snapshot["error_message"])
-        self.log.info("Persistent resource %s is ready for jobs", name.id)
+        created = steps.created(snapshot)
+        self.log.info(
+            "Persistent resource %s is ready for jobs: %s", name.id, "created" if created else "adopted"
+        )
         return {
             "persistent_resource": str(name),
             "persistent_resource_id": name.id,
@@ -143,46 +176,15 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             "state": snapshot["state"],
             "create_time": snapshot["create_time"],
             "start_time": snapshot["start_time"],
+            "created": created,
+            "rotated": created and steps.record.rotated,
         }
 
-    def _delete_failed(self, name: ResourceName) -> None:
-        self.log.info("Deleting %s: its creation has failed", name)
-        try:
-            self.hook().delete(name)
-        except Exception:
-            # Why the creation failed matters more to whoever reads the error.
-            self.log.exception("%s could not be deleted", name)
 
-    def _adopt(self, hook: PersistentResourceHook, name: ResourceName, wanted: dict[str, Any]) -> bool:
-        """Tell whether the resource is there already, as it is wanted."""
-        from airflow_vertex_persistent.hooks.persistent_resource import resource_body, resource_snapshot
-
-        live = hook.get(name)
-        if live is None:
-            return False
-        snapshot = resource_snapshot(live)
-        phase = resource_phase(snapshot["state"])
-        if phase is ResourcePhase.LEAVING:
-            raise PersistentResourceError(f"{name} is being deleted\nNext step: retry once it is gone.")
-        if phase is ResourcePhase.LOST:
-            raise resource_error(name, snapshot["state"], snapshot["error_message"])
-        found = differences(wanted, resource_body(live))
-        if found:
-            lines = "".join(f"\n  - {line}" for line in found)
-            raise AirflowFailException(
-                f"{name} is there already, with another spec:{lines}\n"
-                "Next step: delete it, use another persistent_resource_id, or write the spec it has."
-            )
-        self.log.info("%s is there already (%s): adopted", name, snapshot["state"])
-        return True
-
-    def _create(self, hook: PersistentResourceHook, name: ResourceName, wanted: dict[str, Any]) -> None:
-        try:
-            hook.create(name.project, name.region, name.id, wanted)
-        except Exception as error:
-            # Somebody else was quicker, or the reply was lost: what counts is whether it is there.
-            unclear = call_problem(error) in {CallProblem.EXISTS, CallProblem.TRANSIENT}
-            if not unclear or not self._adopt(hook, name, wanted):
-                raise
-        else:
-            self.log.info("Creating %s", name)
+def _labels(context: Context) -> dict[str, str]:
+    """Return the labels that say who made a resource."""
+    ti = context["ti"]
+    labels = {DAG_LABEL: label_value(ti.dag_id), TASK_LABEL: label_value(ti.task_id)}
+    if name := installation():
+        labels[INSTALLATION_LABEL] = name
+    return labels

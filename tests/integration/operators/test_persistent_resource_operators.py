@@ -9,10 +9,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.aiplatform_v1.types import PersistentResource
 
 from airflow_vertex_persistent.exceptions import (
-    CapacityError,
+    MaxWaitExceededError,
     PersistentResourceError,
     QuotaExceededError,
 )
+from airflow_vertex_persistent.operators.execution import installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,30 +33,37 @@ RESULT_KEYS = {
     "state",
     "create_time",
     "start_time",
+    "created",
+    "rotated",
 }
 
 
 def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
-    """A resource that is created runs when the task ends, and the result says which."""
+    """A resource that is created runs when the task ends, has labels that say whose it is, and the result says which."""
     create(deferrable=deferrable, labels={"team": "ranking"}, display_name="Nightly")
     result = run_dag().result("create")
     live = empty_cloud.resource()
     assert live is not None
     assert live.state == PersistentResource.State.RUNNING
-    assert (live.display_name, dict(live.labels)) == ("Nightly", {"team": "ranking"})
+    assert live.display_name == "Nightly"
+    labels = dict(live.labels)
+    assert len(labels.pop("airflow_execution")) == 24
+    assert labels.pop("airflow_dag").startswith("test_create_")
+    assert labels == {"team": "ranking", "airflow_installation": installation(), "airflow_task": "create"}
     assert set(result) == RESULT_KEYS
     assert result["persistent_resource"] == live.name
     assert result["persistent_resource_id"] == "nightly"
     assert result["region"] == empty_cloud.REGION
     assert result["state"] == "RUNNING"
     assert result["create_time"] < result["start_time"]
+    assert (result["created"], result["rotated"]) == (True, False)
 
 
 def test_create_adopts(relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
     """A resource with the same spec is adopted, as often as the task runs, without asking for another."""
     create(deferrable=deferrable)
     first = run_dag().result("create")
-    assert run_dag().result("create") == first
+    assert run_dag().result("create") == {**first, "created": False}
     assert relay.count("CreatePersistentResource") == 1
 
 
@@ -85,7 +93,12 @@ def test_create_refuses_another_spec(
     error = run_dag().error("create")
     assert isinstance(error, AirflowFailException)
     message = str(error)
-    for part in ("is there already, with another spec", "Next step:"):
+    for part in (
+        "is there already, with another spec",
+        "not even its number of machines",
+        "Next step:",
+        "max_age",
+    ):
         assert part in message
     told = [
         line.removeprefix("  - ").split(" is ")[0] for line in message.splitlines() if line.startswith("  - ")
@@ -98,7 +111,7 @@ def test_create_refuses_another_spec(
     [
         (
             "Resources are insufficient in region: {region}. Try a different region or use a different accelerator.",
-            CapacityError,
+            MaxWaitExceededError,
         ),
         (
             "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion",
@@ -117,15 +130,13 @@ def test_a_resource_that_does_not_come_up(
     deferrable: bool,
 ) -> None:
     """The error has the type and the text of the resource's own reason, and what failed is deleted."""
-    # Deferred, the deletion is for a system test: dag.test() drops the kwargs of a deferral.
     cloud = start_cloud(resource_errors={"nightly": reason})
-    create(deferrable=deferrable)
+    create(deferrable=deferrable, max_wait_duration=0.1)
     error = run_dag().error("create")
     assert type(error) is kind
     for part in (reason.format(region="europe-west4"), "/persistentResources/nightly", "Next step:"):
         assert part in str(error)
-    if not deferrable:
-        cloud.wait_for(lambda: cloud.resource() is None, "what failed is gone")
+    cloud.wait_for(lambda: cloud.resource() is None, "what failed is gone")
 
 
 def test_a_resource_that_was_lost_before(
@@ -141,27 +152,6 @@ def test_a_resource_that_was_lost_before(
     live = cloud.resource()
     assert live is not None
     assert live.state == PersistentResource.State.ERROR
-
-
-def test_create_while_it_is_being_deleted(
-    start_cloud: Callable[..., Cloud], create: Make, run_dag: Callable[[], Run], *, deferrable: bool
-) -> None:
-    """A resource that is on its way out is no resource: the task says so and a retry creates it anew."""
-    # Long enough for the first attempt, which begins with the deletion; retries follow each other at once.
-    cloud = start_cloud(resource_teardown_seconds=4)
-    cloud.create_resource()
-    resource = cloud.resource()
-    assert resource is not None
-
-    def delete(context: Any) -> None:
-        if context["ti"].try_number == 1:
-            cloud.resources.delete_persistent_resource(name=resource.name)
-
-    create(deferrable=deferrable, retries=200, pre_execute=delete)
-    run = run_dag()
-    assert run.result("create")["state"] == "RUNNING"
-    assert {type(error) for error in run.errors["create"]} == {PersistentResourceError}
-    assert "is being deleted" in str(run.errors["create"][0])
 
 
 def test_a_create_whose_reply_is_lost(
@@ -189,16 +179,28 @@ def test_a_create_that_never_arrived(
 def test_create_wrong(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run]) -> None:
     """A wrong spec fails at once, without retries, in one message that lists every problem."""
     pools = [{"machine_spec": {"machine_type": "n1-standard-4", "cores": 4}, "replica_count": 0}]
-    create(persistent_resource_id="Nightly", resource_pools=pools, region="mars", retries=3, deferrable=False)
+    create(
+        persistent_resource_id="Nightly",
+        resource_pools=pools,
+        region="mars",
+        max_age=0,
+        when_in_use="ask",
+        max_wait_duration="soon",
+        retries=3,
+        deferrable=False,
+    )
     error = run_dag().error("create")
     assert isinstance(error, AirflowFailException)
     lines = str(error).splitlines()
-    assert lines[0] == "The persistent resource was not sent, 4 problems:"
+    assert lines[0] == "The persistent resource was not sent, 7 problems:"
     assert {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]} == {
         "persistent_resource_id",
         "region",
         "resource_pools[0].replica_count",
         "resource_pools[0].machine_spec.cores",
+        "max_age",
+        "when_in_use",
+        "max_wait_duration",
     }
     assert empty_cloud.resource() is None
 
