@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 PURE = {"names", "states", "permissions", "exceptions", "specs"}
 
-# What each room may import besides itself. Arrows point down only: operators and sensors -> triggers ->
-# hooks -> specs, names, states, exceptions.
+# What each room may import besides itself. Arrows point down only: sensors -> operators -> triggers -> hooks ->
+# specs, names, states, exceptions.
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "names": set(),
@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "links": {"names"},
     "retry": PURE,
     "operators": {"triggers", "hooks", "links", *PURE},
-    "sensors": {"triggers", "hooks", "links", *PURE},
+    "sensors": {"operators", "triggers", "hooks", "links", *PURE},
     "get_provider_info": set(),
     "emulator": set(),
 }

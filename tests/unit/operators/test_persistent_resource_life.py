@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operators and the sensor of persistent resources decide without asking anybody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from google.cloud.aiplatform_v1.types import CustomJob
+
+from airflow_vertex_persistent.exceptions import CapacityError, PersistentResourceError
+from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
+from airflow_vertex_persistent.operators.persistent_resource.usage import until_unused, users_of
+from airflow_vertex_persistent.sensors.persistent_resource import PersistentResourceSensor
+
+NAME = persistent_resource_name("acme", "europe-west4", "nightly")
+PLACE: dict[str, Any] = {
+    "task_id": "task",
+    "region": "europe-west4",
+    "persistent_resource_id": "nightly",
+    "deferrable": True,
+}
+
+
+class Store(dict[str, Any]):
+    """A task state store in memory."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self[key] = value
+
+
+def context(store: Store, max_tries: int = 3) -> Any:
+    """Return the part of a task's context that a record needs."""
+    return {"task_state_store": store, "ti": SimpleNamespace(max_tries=max_tries)}
+
+
+def snapshot(state: str, used: int = 0, error: str = "") -> Any:
+    """Return a resource in a state with some of its machines in use."""
+    return {
+        "persistent_resource": str(NAME),
+        "state": state,
+        "error_message": error,
+        "pools": [{"id": "cpu", "replica_count": 2, "max_replica_count": None, "used_replica_count": used}],
+    }
+
+
+def test_a_retry_knows_what_went_before() -> None:
+    """The attempts of an execution share key, beginning and pauses, also those of a newer version of this package."""
+    store = Store()
+    first = CreationRecord.load(context(store), "request")
+    assert CreationRecord.load(context(store), "request") == first
+    changed = replace(first, rotated=True, pauses=2, pause_until=first.since, pause_reason="machines")
+    changed.save(context(store))
+    ((key, stored),) = store.items()
+    store[key] = {**stored, "something_new": 1}
+    assert CreationRecord.load(context(store), "request") == changed
+
+
+@pytest.mark.parametrize(("max_tries", "request_"), [(7, "request"), (3, "another")])
+def test_another_execution_begins_anew(max_tries: int, request_: str) -> None:
+    """A task that was cleared, or whose DAG was changed, has all its time again, and no resource yet."""
+    store = Store()
+    first = CreationRecord.load(context(store), "request")
+    second = CreationRecord.load(context(store, max_tries), request_)
+    assert second.key != first.key
+    assert second.since >= first.since
+    assert CreationRecord.load(context(store, max_tries), request_) == second
+
+
+def test_when_all_waiting_is_over() -> None:
+    """The limit counts from the beginning of the execution; none is none."""
+    record = CreationRecord("key", 3, "request", since="2026-11-22T01:00:00+00:00")
+    assert record.deadline(7200) == datetime(2026, 11, 22, 3, tzinfo=UTC)
+    assert record.deadline(0) is None
+
+
+def job_hook(*jobs: tuple[str, str]) -> Any:
+    """Return a hook that lists jobs, each a name and the resource that it runs on."""
+    listed = [
+        CustomJob(name=name, job_spec={"persistent_resource_id": resource, "worker_pool_specs": []})
+        for name, resource in jobs
+    ]
+    return SimpleNamespace(list_custom_jobs=lambda *_: listed)
+
+
+def test_who_uses_a_resource() -> None:
+    """Jobs of the resource are told by name, a few of many; of other jobs only machines show."""
+    assert (
+        users_of(job_hook(("one", "nightly"), ("two", "other"), ("three", "")), NAME, snapshot("RUNNING"))
+        == "one"
+    )
+    many = job_hook(*((f"job{number}", "nightly") for number in range(7)))
+    assert users_of(many, NAME, snapshot("RUNNING", 2)) == "job0, job1, job2, job3, job4 and 2 more"
+    assert users_of(job_hook(), NAME, snapshot("RUNNING", 2)) == "a job of another kind on 2 machines"
+    assert users_of(job_hook(), NAME, snapshot("RUNNING")) == ""
+    assert users_of(job_hook(), NAME, snapshot("ERROR", 2)) == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "used", "until"), [("RUNNING", 2, "unused"), ("RUNNING", 0, None), ("ERROR", 2, None)]
+)
+def test_how_users_are_waited_for(state: str, used: int, until: str | None) -> None:
+    """Only machines in use can be watched; else some time passes before the next look."""
+    wait = until_unused("the end of job1", snapshot(state, used), 30.0)
+    assert wait.until == until
+    assert 30.0 <= wait.seconds <= 33.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "told"),
+    [
+        (
+            snapshot("ERROR", error="Resources are insufficient in region: europe-west4."),
+            CapacityError,
+            "is in ERROR: Resources are insufficient",
+        ),
+        (snapshot("ERROR"), PersistentResourceError, "is in ERROR: the service gave no reason"),
+        (None, PersistentResourceError, "was deleted while it was being rebooted"),
+    ],
+)
+def test_a_reboot_that_ends_badly(seen: Any, kind: type[Exception], told: str) -> None:
+    """A resource that does not come up again is told with the service's own reason and the next step."""
+    event = {"name": str(NAME), "status": "settled", "snapshot": seen, "details": {}, "error": ""}
+    with pytest.raises(kind, match=told) as caught:
+        RebootPersistentResourceOperator(**PLACE).execute_complete({}, event)
+    assert type(caught.value) is kind
+    assert "Next step:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({"timeout": 100}, 90),
+        ({"timeout": 100, "execution_timeout": timedelta(seconds=50)}, 40),
+        ({"timeout": 100, "execution_timeout": timedelta(seconds=200)}, 90),
+        ({"timeout": 5}, 1),
+    ],
+)
+def test_how_long_a_deferred_sensor_may_wait(limits: dict[str, Any], left: float) -> None:
+    """What is left of ``timeout`` counts from the start of the attempt, as in the other modes."""
+    ti = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(seconds=10))
+    time_left = PersistentResourceSensor(**PLACE, **limits)._time_left({"ti": ti})  # type: ignore[typeddict-item]
+    assert left - 1 < time_left.total_seconds() <= left
+
+
+@pytest.mark.parametrize(
+    ("soft_fail", "kind"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)], ids=["fail", "skip"]
+)
+def test_a_deferred_sensor_runs_out_of_time(kind: type[Exception], *, soft_fail: bool) -> None:
+    """After ``timeout`` a deferred task ends as in the other modes."""
+    sensor = PersistentResourceSensor(**PLACE, soft_fail=soft_fail)
+    with pytest.raises(kind):
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
