@@ -49,6 +49,8 @@ CALLS: dict[tuple[type[Any], str], tuple[str, str, tuple[Any, ...]]] = {
         (PROJECT, REGION, "denied", {}),
     ),
     (PersistentResourceHook, "get"): ("GetPersistentResource", str(RESOURCE), (RESOURCE,)),
+    (PersistentResourceHook, "list"): ("ListPersistentResources", PARENT, (PROJECT, REGION)),
+    (PersistentResourceHook, "reboot"): ("RebootPersistentResource", str(RESOURCE), (RESOURCE,)),
     (PersistentResourceHook, "delete"): ("DeletePersistentResource", str(RESOURCE), (RESOURCE,)),
     (PersistentResourceAsyncHook, "get"): ("GetPersistentResource", str(RESOURCE), (RESOURCE,)),
 }
