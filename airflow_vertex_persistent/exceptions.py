@@ -234,7 +234,8 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
     interrupted = snapshot["error_code"] == _INTERNAL or _INTERRUPTED_TEXT.search(text)
     if interrupted and not _EXIT_TEXT.search(text):
         return JobInterruptedError, "try again; if it happens again, look at the service's status."
-    return JobFailedError, "read the log of the replica named above; a retry runs the same code again."
+    log = "the log of the replica named above" if failed_replica(text) else "the end of its log"
+    return JobFailedError, f"read {log}; a retry runs the same code again."
 
 
 def _ran_out_of_time(snapshot: JobSnapshot) -> bool:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     Duration = timedelta | float | str
 
 WHEN_UNREACHABLE = (
-    "Next step: look at the service's status. A retry goes on with what is there; clearing a training task "
-    "cancels its job and starts another."
+    "Next step: look at the service's status; with VERTEX_AI_EMULATOR_HOST set, whether the emulator runs. A retry goes "
+    "on with what is there; clearing a training task cancels its job and starts another."
 )
 
 
@@ -186,7 +186,9 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
             case CallProblem.MISSING if missing:
                 raise PersistentResourceError(f"No {subject}: {error}\nNext step: {missing}") from error
             case CallProblem.REFUSED:
-                raise AirflowFailException(f"Vertex AI refused the {subject}: {error}") from error
+                raise AirflowFailException(
+                    f"Vertex AI refused the {subject}: {error}\nNext step: correct what it names."
+                ) from error
             case _:
                 raise
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TaskInstanceState
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
+from airflow_vertex_persistent.names import KEY_LABEL
 from airflow_vertex_persistent.operators.base import is_last_attempt
 from airflow_vertex_persistent.operators.execution import load_execution, save_execution
 from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
@@ -111,7 +112,10 @@ class StoppableOperator(TrainingParameters):
                 cancel_job(hook, execution.job, self.log, reason)
             self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
         except Exception:
-            self.log.exception("The job could not be cancelled and may still run: %s", self._execution)
+            known = self._execution and (
+                self._execution.job or f"any with label {KEY_LABEL}={self._execution.key}"
+            )
+            self.log.exception("The job could not be cancelled and may still run: %s", known)
 
     def new_hook(self) -> TrainingJobHook:
         """Return a hook of this task's connection."""

@@ -34,7 +34,7 @@ QUOTA = (
         ),
         (api.InvalidArgument("bad machine"), AirflowFailException, "Vertex AI refused the custom job: "),
         (api.ResourceExhausted(QUOTA), QuotaExceededError, QUOTA),
-        (AWAY, ServiceUnreachableError, "Next step: look at the service's status."),
+        (AWAY, ServiceUnreachableError, "Next step: look at the service's status;"),
         (api.ResourceExhausted("Resources are insufficient in region: r."), CapacityError, "try again later"),
         (
             api.Unauthenticated("who?"),
