@@ -57,7 +57,7 @@ MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
         run_immediately=True,
     ),
     catchup=False,
-    # Two runs at once would share the resource, and the first to end would delete it.
+    # Each night competes with the champion of the night before.
     max_active_runs=1,
     default_args={
         "retries": 2,

@@ -131,12 +131,15 @@ class PersistentResourceHook(VertexHook):
                 name=str(name), retry=None, timeout=CALL_TIMEOUT
             )
 
-    def delete(self, name: ResourceName) -> None:
-        """Start to delete a persistent resource; the service cancels the jobs that run on it."""
+    def delete(self, name: ResourceName, *, once: bool = False) -> None:
+        """
+        Start to delete a persistent resource; the service cancels the jobs that run on it.
+
+        :param once: Not retried, for a decision that may not hold any more after a minute of that.
+        """
+        client, retry = self.client(PersistentResourceServiceClient, name.region), None if once else RETRY
         with self.calling("DeletePersistentResource", str(name)):
-            self.client(PersistentResourceServiceClient, name.region).delete_persistent_resource(
-                name=str(name), retry=RETRY, timeout=CALL_TIMEOUT
-            )
+            client.delete_persistent_resource(name=str(name), retry=retry, timeout=CALL_TIMEOUT)
 
 
 class PersistentResourceAsyncHook(VertexAsyncHook):

@@ -175,13 +175,13 @@ class CancelOrphanedJobsOperator(VertexOperator):
 def _runs(dag_id: str, owner: Owner) -> dict[str, dict[str, str | None]]:
     """Return the states of a task's instances, by the label that a run's jobs carry."""
     # A label that may have been changed does not name the task: all tasks are asked for.
-    task_id = None if _CHANGED.fullmatch(owner.task) else owner.task
+    task_ids = None if _CHANGED.fullmatch(owner.task) else [owner.task]
     runs: dict[str, dict[str, str | None]] = {}
     if owner.date is not None:
         # One run, where many years of them may be kept.
-        runs = task_states(dag_id, task_id, parse_date_label(owner.date))
+        runs = task_states(dag_id, task_ids, parse_date_label(owner.date))
     if not runs:
-        runs = task_states(dag_id, task_id, None)
+        runs = task_states(dag_id, task_ids)
     return {label_value(run_id): states for run_id, states in runs.items()}
 
 

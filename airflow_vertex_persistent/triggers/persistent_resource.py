@@ -39,6 +39,8 @@ class PersistentResourceTrigger(VertexTrigger):
         job. unused: no job uses a machine of it. gone: it is not there.
     :param resource_pool: Id of the pool that *free* is about; ``None``: any.
     :param free_replicas: How many machines *free* waits for.
+    :param create_time: When the resource was created that is to be gone, RFC 3339: one that was created at another
+        time is another, and ends the wait. ``None``: whichever there is.
     :param deadline: When to end the wait with the resource as it is then, RFC 3339; ``None``: never.
     :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
     """
@@ -50,6 +52,7 @@ class PersistentResourceTrigger(VertexTrigger):
         "until",
         "resource_pool",
         "free_replicas",
+        "create_time",
         "deadline",
     )
 
@@ -61,6 +64,7 @@ class PersistentResourceTrigger(VertexTrigger):
         until: Until,
         resource_pool: str | None = None,
         free_replicas: int = 1,
+        create_time: str | None = None,
         deadline: str | None = None,
         **shared: Any,
     ) -> None:
@@ -70,6 +74,7 @@ class PersistentResourceTrigger(VertexTrigger):
         self.until = until
         self.resource_pool = resource_pool
         self.free_replicas = free_replicas
+        self.create_time = create_time
         self.deadline = deadline
 
     @property
@@ -120,8 +125,8 @@ class PersistentResourceTrigger(VertexTrigger):
             case "unused":
                 over = phase in {ResourcePhase.LEAVING, ResourcePhase.LOST}
                 return over or not machines_in_use(resource)
-            case _:
-                return False
+            case "gone":
+                return self.create_time is not None and resource["create_time"] != self.create_time
 
     def _free_or_never(self, resource: ResourceSnapshot) -> bool:
         free = free_machines(resource, self.resource_pool) >= self.free_replicas

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Asks Airflow for the state of a task, since being told to stop does not say why.
+Asks Airflow for the state of a task: one's own, since being told to stop does not say why, or another run's.
 
 ``on_kill`` of a trigger also runs when triggers move to another triggerer, and ``on_kill`` of an operator when
 only the worker process is told to stop. In both cases somebody else will deal with the job.
@@ -14,16 +14,19 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from airflow.sdk import TaskInstanceState
+from airflow.sdk import DagRunState, TaskInstanceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 ResultT = TypeVar("ResultT")
 
 # A process that was told to stop is killed after five seconds.
 _PATIENCE = 2.0
+# What is asked for is part of an address, which may not grow too long.
+_RUNS_PER_QUESTION = 50
+_ACTIVE_RUN = [DagRunState.QUEUED.value, DagRunState.RUNNING.value]
 _ENDED = {
     TaskInstanceState.SUCCESS,
     TaskInstanceState.FAILED,
@@ -63,21 +66,21 @@ def task_state(ti: TaskInstance) -> str | None:
 
 
 def task_states(
-    dag_id: str, task_id: str | None, logical_date: datetime | None
+    dag_id: str, task_ids: Sequence[str] | None, logical_date: datetime | None = None
 ) -> dict[str, dict[str, str | None]]:
     """
     Return the states of a DAG's task instances by run and name; a mapped one is ``train_0``.
 
     Blocks. Empty for what Airflow does not know.
 
-    :param task_id: ``None`` asks for all tasks.
+    :param task_ids: ``None`` asks for all tasks.
     :param logical_date: ``None`` asks for all runs.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     return RuntimeTaskInstance.get_task_states(
         dag_id=dag_id,
-        task_ids=None if task_id is None else [task_id],
+        task_ids=None if task_ids is None else list(task_ids),
         logical_dates=None if logical_date is None else [logical_date],
     )
 
@@ -95,6 +98,42 @@ def ask_early() -> None:
             task_states("", "", None)
 
     threading.Thread(target=ask, daemon=True).start()
+
+
+def active_runs(dag_id: str, run_ids: Sequence[str]) -> set[str]:
+    """
+    Return which of a DAG's runs have not ended.
+
+    Blocks. Airflow counts, so many that have ended, or none, are one question.
+    """
+    found: set[str] = set()
+    for start in range(0, len(run_ids), _RUNS_PER_QUESTION):
+        found.update(_active(dag_id, run_ids[start : start + _RUNS_PER_QUESTION]))
+    return found
+
+
+def _active(dag_id: str, run_ids: Sequence[str]) -> Sequence[str]:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    count = RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=list(run_ids), states=_ACTIVE_RUN)
+    if count in {0, len(run_ids)}:
+        return run_ids if count else ()
+    middle = len(run_ids) // 2
+    return [*_active(dag_id, run_ids[:middle]), *_active(dag_id, run_ids[middle:])]
+
+
+def has_active_run(dag_id: str) -> bool:
+    """
+    Tell whether a run of a DAG has not ended.
+
+    Blocks.
+
+    :raises AirflowRuntimeError: There is no such DAG.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    RuntimeTaskInstance.get_dag(dag_id)
+    return RuntimeTaskInstance.get_dr_count(dag_id=dag_id, states=_ACTIVE_RUN) > 0
 
 
 def somebody_goes_on(state: str | None) -> bool:

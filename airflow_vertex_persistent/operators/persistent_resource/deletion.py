@@ -1,92 +1,286 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delete a persistent resource, and wait until it is really gone."""
+"""Delete a persistent resource that nobody uses any more, and wait until it is really gone."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    PersistentResourceError,
+    call_problem,
+)
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
-from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id
-from airflow_vertex_persistent.states import ResourcePhase, resource_phase
+from airflow_vertex_persistent.operators.persistent_resource.usage import (
+    Next,
+    Usage,
+    machine_usage,
+)
+from airflow_vertex_persistent.operators.persistent_resource.users import Users
+from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice, seconds
+from airflow_vertex_persistent.specs.sharing import Span, sharing_spans
+from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.sdk import Context
+    from google.cloud.aiplatform_v1.types import PersistentResource
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.operators.base import Duration
+
+
+@dataclass(frozen=True)
+class _Look:
+    """
+    Where one look at the resource has led to. Without ``until`` and ``again`` all is done.
+
+    :param until: The resource is to be watched, until it is that.
+    :param create_time: When the resource was created that is to be gone, RFC 3339.
+    :param again: Why to look again after a pause.
+    :param used_by: Why the resource is left alone.
+    :param unexplained_since: Since when machines are in use without a job, RFC 3339.
+    """
+
+    until: Literal["ready", "gone"] | None = None
+    create_time: str | None = None
+    again: Sequence[str] = ()
+    used_by: Sequence[str] = ()
+    unexplained_since: str | None = None
+
+
+_SUBJECT = "deletion of the persistent resource"
+_WHEN_IN_USE = ("leave", "wait", "delete")
+_LOOK_AGAIN = {CallProblem.MISSING, CallProblem.NOT_NOW, CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
 
 
 class DeletePersistentResourceOperator(PersistentResourceOperator):
     """
-    Delete a persistent resource and wait until it is really gone.
+    Delete a persistent resource unless somebody uses it, and wait until it is really gone.
 
-    Already gone is success, so it can be a teardown task and be retried. A resource that is still being
-    created is waited for first, since the service does not delete it before. The service cancels the jobs
-    that run on the resource.
+    Made to be a teardown task that several runs, or several DAGs, have for one resource: the last one out deletes it. A
+    run uses the resource from the success of its setup to the start of its teardown, with or without a job. So does
+    any other job on its machines. A setup that is under way is waited for, and so are jobs that are being
+    cancelled. The run that this task belongs to is no reason to keep it: a job that it has left running ends with the
+    resource.
+
+    Already gone is success, so it can be retried. A resource that is still being created is waited for first, since the
+    service does not delete it before.
 
     .. seealso:: :doc:`/operators/persistent_resource`
 
+    :param when_in_use: What to do while somebody uses the resource. ``"leave"``: succeed and let it be; the log and the
+        result say who uses it. ``"wait"``: until nobody does. ``"delete"``: ask nobody and delete it; the service
+        cancels the jobs on it. Default: ``"leave"``. (templated)
+    :param shared_with: Other DAGs that use the resource: the id of a DAG whose setup and teardown have the same ids as
+        here, or ``{"dag_id": ..., "setup": ..., "teardown": ...}``. Default: none. (templated)
+    :param setup_task_id: Id of the task from whose success on a run of this DAG uses the resource. Default: the setup
+        tasks directly upstream. (templated)
+    :param max_wait_duration: For how long each attempt looks again until it is decided who uses the resource: seconds,
+        ``timedelta`` or text like ``"7200s"``; 0 for ever. Default: 2 hours. (templated)
     :param kwargs: Id, connection, region and waiting, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+    :return: ``persistent_resource_id``; ``deleted``, whether it is gone; ``used_by``, if not, a list of short texts.
+    :raises AirflowFailException: A parameter is wrong.
+    :raises PersistentResourceError: It was in use for ``max_wait_duration``, or Airflow did not say who uses it.
     """
 
-    def execute(self, context: Context) -> None:
-        """Delete the resource and wait until it is gone."""
-        problems = Problems("deletion of the persistent resource")
+    template_fields: Sequence[str] = (
+        "when_in_use",
+        "shared_with",
+        "setup_task_id",
+        "max_wait_duration",
+        *PersistentResourceOperator.template_fields,
+    )
+
+    def __init__(
+        self,
+        *,
+        when_in_use: Literal["leave", "wait", "delete"] = "leave",
+        shared_with: Sequence[str | Mapping[str, str]] = (),
+        setup_task_id: str | None = None,
+        max_wait_duration: Duration = 7200.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.when_in_use = when_in_use
+        self.shared_with = shared_with
+        self.setup_task_id = setup_task_id
+        self.max_wait_duration = max_wait_duration
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete the resource if nobody uses it, and wait until it is gone."""
+        return self._go_on(context, None)
+
+    def look_again(
+        self, context: Context, event: Any, *, unexplained_since: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Go on after a pause.
+
+        :param unexplained_since: Since when machines are in use without a job, RFC 3339.
+        """
+        return self._go_on(context, unexplained_since)
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], *, deleting: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Go on until there is nothing left.
+
+        :param deleting: When the resource was created that is to be gone.
+        """
+        snapshot = settled_snapshot(event)
+        if snapshot is None or (deleting is not None and snapshot["create_time"] != deleting):
+            self.log.info("Persistent resource %s is gone", self.persistent_resource_id)
+            return self._result()
+        return self._go_on(context, None)
+
+    def _go_on(self, context: Context, unexplained_since: str | None) -> dict[str, Any]:
+        """Look until it is decided what to do, and do it."""
+        problems = Problems(_SUBJECT)
         watch = self.watch_arguments(problems)
         check_persistent_resource_id(self.persistent_resource_id, problems)
-        with typed_errors("deletion of the persistent resource"):
+        choice("when_in_use", self.when_in_use, _WHEN_IN_USE, problems)
+        limit = seconds("max_wait_duration", self.max_wait_duration, problems, zero=True)
+        spans = sharing_spans(self.shared_with, self._own_span(context, problems), problems)
+        with typed_errors(_SUBJECT):
             problems.raise_if_any()
             hook = self.hook()
             name = self.resource_name(hook)
-            until = self._delete(hook, name)
-        PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-        if until is not None:
-            self.await_resource(until, name, watch, context)
+            PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
+            users = Users(name, spans, context["ti"], self._job_hook())
+        told: Sequence[str] = ()
+        while True:
+            with typed_errors(_SUBJECT):
+                look = self._look(hook, users, unexplained_since)
+            if look.until is not None:
+                watch["create_time"] = look.create_time
+                result: dict[str, Any] = self.await_resource(
+                    look.until, name, watch, context, deleting=look.create_time
+                )
+                return result
+            if not look.again:
+                return self._result(look.used_by)
+            if look.again != told:
+                told = look.again
+                self.log.info("%s stays for now, waiting for%s", name, _lines(told))
+            unexplained_since = look.unexplained_since
+            self._check_limit(context, name, limit, told)
+            self._pause(context, watch["poll_interval"], unexplained_since)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
-        """Go on until there is nothing left."""
-        if settled_snapshot(event) is None:
-            self.log.info("Persistent resource %s is gone", self.persistent_resource_id)
+    def _own_span(self, context: Context, problems: Problems) -> Span:
+        """Return between which tasks a run of this DAG uses the resource."""
+        dag = context["dag"]
+        if self.setup_task_id is None:
+            upstream = (dag.get_task(task_id) for task_id in sorted(self.upstream_task_ids))
+            setups = tuple(task.task_id for task in upstream if task.is_setup)
         else:
-            self.execute(context)
+            setups = (self.setup_task_id,)
+            if not isinstance(self.setup_task_id, str) or not dag.has_task(self.setup_task_id):
+                known = ", ".join(sorted(dag.task_ids))
+                problems.add("setup_task_id", self.setup_task_id, f"the DAG has no such task; it has {known}")
+        return Span(dag.dag_id, setups, self.task_id)
 
-    def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> Literal["ready", "gone"] | None:
-        """Delete the resource if it can be, and return what to wait for, ``None`` if there is nothing left."""
-        step = self._next_step(hook, name)
-        if step != "delete":
-            return step
-        self.log.info("Deleting %s", name)
-        try:
-            hook.delete(name)
-        except Exception as error:
-            # It has changed since the look, or a reply was lost and the call repeated.
-            if call_problem(error) not in {CallProblem.MISSING, CallProblem.NOT_NOW}:
-                raise
-            step = self._next_step(hook, name)
-            if step == "delete":
-                raise
-            return step
-        return "gone"
+    def _job_hook(self) -> TrainingJobHook:
+        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
-    def _next_step(
-        self, hook: PersistentResourceHook, name: ResourceName
-    ) -> Literal["ready", "gone", "delete"] | None:
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
+    def _look(self, hook: PersistentResourceHook, users: Users, unexplained_since: str | None) -> _Look:
+        """Look at the resource and, if nobody uses it, delete it."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
+        name = users.name
         live = hook.get(name)
         if live is None:
             self.log.info("%s is gone", name)
-            return None
-        match resource_phase(resource_snapshot(live)["state"]):
-            case ResourcePhase.MOVING as phase:
-                self.log.info("%s %s: it is deleted once that is over", name, phase.value)
-                return "ready"
-            case ResourcePhase.LEAVING:
-                return "gone"
-            case _:
-                return "delete"
+            return _Look()
+        snapshot = resource_snapshot(live)
+        phase = resource_phase(snapshot["state"])
+        if phase is ResourcePhase.MOVING:
+            self.log.info("%s %s: that is waited for first", name, phase.value)
+            return _Look("ready")
+        if phase is ResourcePhase.LEAVING:
+            return _Look("gone", snapshot["create_time"])
+        usage = Usage()
+        if self.when_in_use != "delete":
+            usage, unexplained_since = self._usage(users, live, unexplained_since)
+        match usage.next(self.when_in_use):
+            case Next.LEAVE:
+                self.log.info("%s stays, it is in use by%s", name, _lines(usage.used_by))
+                return _Look(used_by=usage.used_by)
+            case Next.WAIT:
+                reasons = usage.used_by + usage.undecided
+                return _Look(again=reasons, unexplained_since=unexplained_since)
+        refusal = self._delete(hook, name)
+        return _Look(again=(refusal,)) if refusal else _Look("gone", snapshot["create_time"])
+
+    def _usage(
+        self, users: Users, live: PersistentResource, unexplained_since: str | None
+    ) -> tuple[Usage, str | None]:
+        """Return who uses the resource, and since when machines are in use without a job."""
+        jobs = users.active_jobs()
+        used = sum(pool.used_replica_count for pool in live.resource_pools)
+        now = datetime.now(UTC).isoformat()
+        since = (unexplained_since or now) if used and not jobs else None
+        usage = machine_usage(jobs, used, seconds_between(since, now) or 0.0)
+        if usage.next(self.when_in_use) is not Next.LEAVE:
+            # Last, so that as little as possible can happen between this and a deletion.
+            usage += users.of_runs()
+        return usage, since
+
+    def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> str | None:
+        """Delete the resource; return why not, if another look is needed."""
+        self.log.info("Deleting %s", name)
+        try:
+            hook.delete(name, once=True)
+        except Exception as error:
+            # It has changed since the look, or there was no answer. Whoever uses it by now is looked for again.
+            if call_problem(error) not in _LOOK_AGAIN:
+                raise
+            return f"its deletion, after {error}"
+        return None
+
+    def _check_limit(
+        self, context: Context, name: ResourceName, limit: float | None, reasons: Sequence[str]
+    ) -> None:
+        waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
+        if limit and waited >= limit:
+            raise PersistentResourceError(
+                f"{name} is still there after {waited:.0f} s (max_wait_duration is {limit:g} s). Last waited for:"
+                f"{_lines(reasons)}\n"
+                "Next step: end what uses it, or raise max_wait_duration. A retry waits as long again."
+            )
+
+    def _pause(self, context: Context, interval: float, unexplained_since: str | None) -> None:
+        if self.deferrable:
+            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+            self.defer(
+                trigger=TimeDeltaTrigger(timedelta(seconds=interval)),
+                method_name="look_again",
+                kwargs={"unexplained_since": unexplained_since},
+                timeout=self._time_left(context),
+            )
+        time.sleep(interval)
+
+    def _result(self, used_by: Sequence[str] = ()) -> dict[str, Any]:
+        return {
+            "persistent_resource_id": self.persistent_resource_id,
+            "deleted": not used_by,
+            "used_by": list(used_by),
+        }
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "".join(f"\n  - {text}" for text in texts)

@@ -16,7 +16,7 @@ from airflow_vertex_persistent.names import ResourceName, persistent_resources_c
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
 from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
-from airflow_vertex_persistent.operators.persistent_resource.usage import until_unused, users_of
+from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice
 from airflow_vertex_persistent.states import REBOOTING, ResourcePhase, resource_phase
 from airflow_vertex_persistent.triggers.watch import outage_pause

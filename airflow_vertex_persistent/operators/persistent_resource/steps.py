@@ -21,7 +21,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.operators.execution import installation
 from airflow_vertex_persistent.operators.persistent_resource.base import Wait
-from airflow_vertex_persistent.operators.persistent_resource.usage import until_unused, users_of
+from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
 from airflow_vertex_persistent.specs.persistent_resource import differences
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
 from airflow_vertex_persistent.triggers.watch import outage_pause

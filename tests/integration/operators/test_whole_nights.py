@@ -41,9 +41,9 @@ def test_templates(
 def test_delete_ends_the_jobs_on_it(
     cloud: Cloud, delete: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
-    """A resource with a running job is deleted, and its job is cancelled by that."""
+    """A resource that is to be deleted whoever uses it is deleted, and the job on it is cancelled by that."""
     job = cloud.occupy()
-    delete(deferrable=deferrable)
+    delete(when_in_use="delete", deferrable=deferrable)
     assert run_dag().states == {"delete": "success"}
     assert cloud.jobs.get_custom_job(name=job.name).state == JobState.JOB_STATE_CANCELLED
 

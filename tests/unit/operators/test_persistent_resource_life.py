@@ -16,7 +16,7 @@ from airflow_vertex_persistent.exceptions import CapacityError, PersistentResour
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
-from airflow_vertex_persistent.operators.persistent_resource.usage import until_unused, users_of
+from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
 from airflow_vertex_persistent.sensors.persistent_resource import PersistentResourceSensor
 
 NAME = persistent_resource_name("acme", "europe-west4", "nightly")

@@ -29,6 +29,7 @@ VALUES: dict[str, Any] = {
     "resource_pool": "gpu",
     "free_replicas": 3,
     "deadline": "2026-11-22T01:00:00+00:00",
+    "create_time": "2026-03-01T02:00:00.000+00:00",
     "execution_key": "0123456789abcdef01234567",
     "installation": "production",
     "wait_deadline": "2026-11-22T02:00:00+00:00",

@@ -209,6 +209,17 @@ def test_the_log_tells_what_is_in_use() -> None:
     assert kinds == {"ready": "", "free": told, "unused": told, "gone": ""}
 
 
+@pytest.mark.parametrize("state", ["PROVISIONING", "RUNNING", "STOPPING", "ERROR"])
+def test_another_resource_of_the_same_id(state: str) -> None:
+    """What was created at another time took the place of what was to be gone, whatever its state."""
+    created = "2026-03-01T02:00:00.000+00:00"
+    trigger = PersistentResourceTrigger(
+        project_id="acme", persistent_resource_id="nightly", until="gone", create_time=created, **SHARED
+    )
+    assert not trigger.settled({"state": state, "create_time": created})
+    assert trigger.settled({"state": state, "create_time": "2026-03-01T02:00:01.000+00:00"})
+
+
 def test_the_log_names_what_is_watched() -> None:
     """A trigger's log lines name the job or resource by its id."""
     trigger = PersistentResourceTrigger(
