@@ -198,7 +198,7 @@ class TrainingOperator(StoppableOperator):
 
         hook = self._hook = self._hook or self.new_hook()
         wait_for = self._wait_for(watch)
-        with typed_errors("cancelled custom job"):
+        with typed_errors("end of the custom job"):
             event = cancel_unless_started(hook, job, watch["max_outage"], wait_for, self.log)
         return event and dict(event)
 
@@ -214,7 +214,8 @@ class TrainingOperator(StoppableOperator):
         execution, pause = policy.next_step(
             self._execution.refused(), error, interval=watch["poll_interval"], overdue=overdue
         )
-        self.keep(context, execution)
+        if execution != self._execution:
+            self.keep(context, execution)
         why = str(error).partition("\n")[0]
         if pause == 0:
             self.log.warning("%s. The same job runs on demand instead", why)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 WhenBusy = Literal["queue", "fail", "on_demand"]
 ON_DEMAND: WhenBusy = "on_demand"
 
-# A job that found its machines free may need as long to start, its image has to be loaded. Who does not want to
-# queue waits no longer for one that others were quicker than.
+# A job that found its machines free may need so long to start: its image has to be loaded. Who does not want to queue
+# gives a job that was not quick enough no more than that.
 _SECONDS_TO_START = 300.0
 # The pause between two tries grows with the time that has passed, up to this many seconds.
 _GROWTH = 0.1

@@ -283,7 +283,7 @@ def test_every_retry_is_a_new_job(
 
 def test_the_timeout_of_the_task(cloud: Cloud, train: Make, run_dag: Callable[[], Run]) -> None:
     """A blocking task that is stopped by its execution_timeout cancels its job."""
-    train("sleep", "600", execution_timeout=timedelta(seconds=3), deferrable=False)
+    train("sleep", "600", execution_timeout=timedelta(seconds=5), deferrable=False)
     assert type(run_dag().error()) is AirflowTaskTimeout
     (job,) = cloud.all_jobs()
     cloud.wait_for(
