@@ -13,17 +13,20 @@ built from ``trainer/``.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk import CronTriggerTimetable, Param, dag
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
+
+logger = logging.getLogger(__name__)
 
 # Yours to edit.
 BUCKET = "nightly-models"
@@ -80,6 +83,14 @@ def warm_pool_shared() -> None:
         # Machines that nobody deletes cost money all day.
         retries=5,
     )
+
+    @task
+    def announce(model_dir: str) -> None:
+        """Say where the model is."""
+        logger.info("The model of this run: %s", model_dir)
+
+    # Nothing but a teardown comes after announce: if it did not run, the training has failed, and so has the run.
+    announce(train.output["model_dir"])
     create >> train >> delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
 
 

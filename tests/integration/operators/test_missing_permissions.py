@@ -90,9 +90,17 @@ def test_acting_as_a_service_account(
     cloud: Cloud, deny: Callable[..., None], train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """The account that the code was to run as is named, and what is missing on it."""
+    spec = {"service_account_spec": {"enable_custom_service_account": True}}
+    cloud.create_resource("accounts", resource_runtime_spec=spec)
     text = f"You do not have permission to act as service_account: {TRAINER}. (or it may not exist)."
     deny("CreateCustomJob", text)
-    train("succeed", impersonation_chain=CALLER, service_account=TRAINER, deferrable=deferrable)
+    train(
+        "succeed",
+        persistent_resource_id="accounts",
+        impersonation_chain=CALLER,
+        service_account=TRAINER,
+        deferrable=deferrable,
+    )
     error = run_dag().error()
     assert type(error) is PermissionDeniedError
     assert str(error).splitlines() == [
