@@ -69,6 +69,9 @@ class VertexOperator(BaseOperator):
     execute_complete: Callable[..., Any]
     """Turns the event of a trigger into the task's result or error; each operator has its own."""
 
+    execute_again: Callable[..., Any]
+    """Goes on after a pause in the triggerer, whose event says nothing; each operator that pauses has its own."""
+
     def __init__(
         self,
         *,
@@ -101,34 +104,24 @@ class VertexOperator(BaseOperator):
             "max_outage": seconds("max_outage", self.max_outage, problems),
         }
 
-    def await_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> Any:
-        """
-        Wait for a trigger, in the triggerer or here, and go on in ``execute_complete``.
-
-        :param kwargs: Passed on to it.
-        """
-        return self.execute_complete(context, self.wait_for_event(trigger, context, **kwargs), **kwargs)
-
-    def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:
+    def wait_for_event(
+        self, trigger: VertexTrigger, context: Context, *, then: str = "execute_complete", **kwargs: Any
+    ) -> dict[str, Any]:
         """
         Return the event of a trigger that was waited for here; to wait in the triggerer, leave this process.
 
-        :param kwargs: Passed on to ``execute_complete``, which goes on after the wait in the triggerer.
+        :param then: Name of the method that goes on after the wait in the triggerer, with ``context`` and ``event``.
+        :param kwargs: What else it is told.
         """
         if self.deferrable:
-            self.defer(
-                trigger=trigger,
-                method_name="execute_complete",
-                kwargs=kwargs,
-                timeout=self._time_left(context),
-            )
+            self.defer(trigger=trigger, method_name=then, kwargs=kwargs, timeout=self._time_left(context))
         return dict(trigger.watch_here())
 
-    def pause(self, context: Context, seconds: float, method_name: str) -> None:
+    def pause(self, context: Context, seconds: float, **kwargs: Any) -> None:
         """
         Wait before another look, here; to wait in the triggerer, leave this process.
 
-        :param method_name: Goes on after the wait in the triggerer, with ``context`` and an ``event`` of no interest.
+        :param kwargs: What ``execute_again``, which goes on after the wait in the triggerer, is told besides.
         """
         if self.deferrable:
             # Imported here: a DAG file should not pay for it.
@@ -136,7 +129,8 @@ class VertexOperator(BaseOperator):
 
             self.defer(
                 trigger=TimeDeltaTrigger(timedelta(seconds=seconds)),
-                method_name=method_name,
+                method_name="execute_again",
+                kwargs=kwargs,
                 timeout=self._time_left(context),
             )
         time.sleep(seconds)

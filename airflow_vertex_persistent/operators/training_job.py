@@ -221,7 +221,7 @@ class TrainingOperator(StoppableOperator):
             self.log.warning("%s. The same job runs on demand instead", why)
             return
         self.log.warning("%s. Trying again in %.0f s", why, pause)
-        self.pause(context, pause, "execute_again")
+        self.pause(context, pause)
 
     def _submit(
         self, context: Context, request: JobRequest, watch: dict[str, Any]

@@ -19,7 +19,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE, settled_snapshot, typed_errors
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
+from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, whole_number
 from airflow_vertex_persistent.states import ResourcePhase, most_machines, resource_phase
@@ -81,7 +81,7 @@ class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
             PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
         if self.deferrable:
             trigger = self.trigger(name, watch, **what)
-            return self._result(self.watch(trigger, context, then="execute_complete"))
+            return self._result(settled_snapshot(self.wait_for_event(trigger, context)))
         self.poke_interval = watch["poll_interval"]
         return super().execute(context)
 
@@ -115,8 +115,7 @@ class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
                 raise
             self.log.exception("Not ready, waiting all the same: silent_fail is set")
         watch, _ = self._arguments()
-        pause = Wait("another look", seconds=watch["poll_interval"])
-        return self.wait(pause, ResourceName.parse(event["name"]), watch, context)
+        return self.pause(context, watch["poll_interval"])
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a wait in the triggerer; ``never_fail`` skips the task as it does in the other modes."""

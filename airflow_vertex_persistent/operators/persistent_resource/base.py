@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_vertex_persistent.links import PersistentResourcesLink
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-    from airflow_vertex_persistent.states import ResourceSnapshot
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
 
 @dataclass(frozen=True)
@@ -60,24 +59,27 @@ class PersistentResourceOperator(VertexOperator):
 
         return PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
 
+    def job_hook(self) -> TrainingJobHook:
+        """Return the hook that asks for the jobs on the resource."""
+        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
     def resource_name(self, hook: PersistentResourceHook) -> ResourceName:
         """Return the full name of the resource."""
         project_id = self.project_id or hook.default_project_id
         return persistent_resource_name(project_id, self.region, self.persistent_resource_id)
 
-    def await_resource(
-        self,
-        until: Literal["ready", "gone"],
-        name: ResourceName,
-        watch: dict[str, Any],
-        context: Context,
-        **kwargs: Any,
-    ) -> Any:
-        """Wait for the resource and go on in ``execute_complete``, with ``kwargs``."""
-        trigger = PersistentResourceTrigger(
-            project_id=name.project, persistent_resource_id=name.id, until=until, **watch
+    def trigger(self, name: ResourceName, watch: dict[str, Any], **what: Any) -> PersistentResourceTrigger:
+        """
+        Return a trigger for the resource.
+
+        :param watch: What every trigger is told.
+        :param what: What this one waits for.
+        """
+        return PersistentResourceTrigger(
+            project_id=name.project, persistent_resource_id=name.id, **what, **watch
         )
-        return self.await_event(trigger, context, **kwargs)
 
     def wait(self, wait: Wait, name: ResourceName, watch: dict[str, Any], context: Context) -> None:
         """
@@ -88,44 +90,14 @@ class PersistentResourceOperator(VertexOperator):
         if wait.reason != self._waiting_for:
             self.log.info("%s: waiting for %s", name.id, wait.reason)
             self._waiting_for = wait.reason
-        if wait.until is not None:
-            trigger = self.trigger(name, watch, until=wait.until, deadline=wait.deadline)
-            self.watch(trigger, context, then="look_again")
-        elif self.deferrable:
-            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-
-            self.defer(
-                trigger=TimeDeltaTrigger(timedelta(seconds=wait.seconds)),
-                method_name="execute_after_pause",
-                timeout=self._time_left(context),
-            )
+        if wait.until is None:
+            self.pause(context, wait.seconds)
         else:
-            time.sleep(wait.seconds)
+            trigger = self.trigger(name, watch, until=wait.until, deadline=wait.deadline)
+            settled_snapshot(self.wait_for_event(trigger, context, then="execute_again"))
 
-    def watch(
-        self, trigger: PersistentResourceTrigger, context: Context, *, then: str
-    ) -> ResourceSnapshot | None:
-        """
-        Return what the resource is like when the trigger ends.
-
-        :param then: Name of the method with which a deferred task goes on instead.
-        """
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name=then, timeout=self._time_left(context))
-        snapshot: ResourceSnapshot | None = settled_snapshot(trigger.watch_here())
-        return snapshot
-
-    def trigger(self, name: ResourceName, watch: dict[str, Any], **what: Any) -> PersistentResourceTrigger:
-        """Return a trigger for the resource."""
-        return PersistentResourceTrigger(
-            project_id=name.project, persistent_resource_id=name.id, **what, **watch
-        )
-
-    def look_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on after a wait in the triggerer: what there is now decides, whatever the trigger saw."""
-        settled_snapshot(event)
-        return self.execute(context)
-
-    def execute_after_pause(self, context: Context, event: Any = None) -> Any:
-        """Go on after a pause in the triggerer."""
+    def execute_again(self, context: Context, event: Any = None) -> Any:
+        """Begin anew after a wait in the triggerer: what there is now decides, whatever the trigger saw."""
+        if isinstance(event, Mapping):  # that of a pause is a time
+            settled_snapshot(event)
         return self.execute(context)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.states import ResourceSnapshot
 
@@ -139,7 +138,7 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
         steps = CreationSteps(
             hook=hook,
-            job_hook=self._job_hook(),
+            job_hook=self.job_hook(),
             name=name,
             wanted=wanted,
             labels=_labels(context),
@@ -157,11 +156,6 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             if not isinstance(step, Wait):
                 return self._result(step, steps)
             self.wait(step, name, watch, context)
-
-    def _job_hook(self) -> TrainingJobHook:
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
 
     def _result(self, snapshot: ResourceSnapshot, steps: CreationSteps) -> dict[str, Any]:
         name = ResourceName.parse(snapshot["persistent_resource"])

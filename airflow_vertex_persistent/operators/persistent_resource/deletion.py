@@ -3,39 +3,36 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    PersistentResourceError,
-    call_problem,
-)
+from airflow_vertex_persistent.exceptions import CallProblem, PersistentResourceError, call_problem
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
-from airflow_vertex_persistent.operators.persistent_resource.usage import (
-    Next,
-    Usage,
-    machine_usage,
-)
-from airflow_vertex_persistent.operators.persistent_resource.users import Users
+from airflow_vertex_persistent.operators.persistent_resource.jobs import active_jobs
+from airflow_vertex_persistent.operators.persistent_resource.runs import SharingRuns
+from airflow_vertex_persistent.operators.persistent_resource.usage import Next, Usage, machine_usage
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice, seconds
 from airflow_vertex_persistent.specs.sharing import Span, sharing_spans
-from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
+from airflow_vertex_persistent.states import (
+    ResourcePhase,
+    machines_in_use,
+    resource_phase,
+    seconds_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
-    from google.cloud.aiplatform_v1.types import PersistentResource
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.base import Duration
+    from airflow_vertex_persistent.states import ResourceSnapshot
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,8 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         """Delete the resource if nobody uses it, and wait until it is gone."""
         return self._go_on(context, None)
 
-    def look_again(
-        self, context: Context, event: Any, *, unexplained_since: str | None = None
+    def execute_again(
+        self, context: Context, event: Any = None, *, unexplained_since: str | None = None
     ) -> dict[str, Any]:
         """
         Go on after a pause.
@@ -158,17 +155,15 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             hook = self.hook()
             name = self.resource_name(hook)
             PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-            users = Users(name, spans, context["ti"], self._job_hook())
+            runs, job_hook = SharingRuns(name, spans, context["ti"]), self.job_hook()
         told: Sequence[str] = ()
         while True:
             with typed_errors(_SUBJECT):
-                look = self._look(hook, users, unexplained_since)
+                look = self._look(hook, job_hook, runs, unexplained_since)
             if look.until is not None:
-                watch["create_time"] = look.create_time
-                result: dict[str, Any] = self.await_resource(
-                    look.until, name, watch, context, deleting=look.create_time
-                )
-                return result
+                trigger = self.trigger(name, watch, until=look.until, create_time=look.create_time)
+                event = self.wait_for_event(trigger, context, deleting=look.create_time)
+                return self.execute_complete(context, event, deleting=look.create_time)
             if not look.again:
                 return self._result(look.used_by)
             if look.again != told:
@@ -176,7 +171,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
                 self.log.info("%s stays for now, waiting for%s", name, _lines(told))
             unexplained_since = look.unexplained_since
             self._check_limit(context, name, limit, told)
-            self._pause(context, watch["poll_interval"], unexplained_since)
+            self.pause(context, watch["poll_interval"], unexplained_since=unexplained_since)
 
     def _own_span(self, context: Context, problems: Problems) -> Span:
         """Return between which tasks a run of this DAG uses the resource."""
@@ -191,16 +186,17 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
                 problems.add("setup_task_id", self.setup_task_id, f"the DAG has no such task; it has {known}")
         return Span(dag.dag_id, setups, self.task_id)
 
-    def _job_hook(self) -> TrainingJobHook:
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def _look(self, hook: PersistentResourceHook, users: Users, unexplained_since: str | None) -> _Look:
+    def _look(
+        self,
+        hook: PersistentResourceHook,
+        job_hook: TrainingJobHook,
+        runs: SharingRuns,
+        unexplained_since: str | None,
+    ) -> _Look:
         """Look at the resource and, if nobody uses it, delete it."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
-        name = users.name
+        name = runs.name
         live = hook.get(name)
         if live is None:
             self.log.info("%s is gone", name)
@@ -214,7 +210,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             return _Look("gone", snapshot["create_time"])
         usage = Usage()
         if self.when_in_use != "delete":
-            usage, unexplained_since = self._usage(users, live, unexplained_since)
+            usage, unexplained_since = self._usage(job_hook, runs, snapshot, unexplained_since)
         match usage.next(self.when_in_use):
             case Next.LEAVE:
                 self.log.info("%s stays, it is in use by%s", name, _lines(usage.used_by))
@@ -226,17 +222,20 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         return _Look(again=(refusal,)) if refusal else _Look("gone", snapshot["create_time"])
 
     def _usage(
-        self, users: Users, live: PersistentResource, unexplained_since: str | None
+        self,
+        job_hook: TrainingJobHook,
+        runs: SharingRuns,
+        snapshot: ResourceSnapshot,
+        unexplained_since: str | None,
     ) -> tuple[Usage, str | None]:
         """Return who uses the resource, and since when machines are in use without a job."""
-        jobs = users.active_jobs()
-        used = sum(pool.used_replica_count for pool in live.resource_pools)
+        jobs, used = active_jobs(job_hook, runs.name, runs.ti), machines_in_use(snapshot)
         now = datetime.now(UTC).isoformat()
         since = (unexplained_since or now) if used and not jobs else None
         usage = machine_usage(jobs, used, seconds_between(since, now) or 0.0)
         if usage.next(self.when_in_use) is not Next.LEAVE:
             # Last, so that as little as possible can happen between this and a deletion.
-            usage += users.of_runs()
+            usage += runs.usage()
         return usage, since
 
     def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> str | None:
@@ -261,18 +260,6 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
                 f"{_lines(reasons)}\n"
                 "Next step: end what uses it, or raise max_wait_duration. A retry waits as long again."
             )
-
-    def _pause(self, context: Context, interval: float, unexplained_since: str | None) -> None:
-        if self.deferrable:
-            from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-
-            self.defer(
-                trigger=TimeDeltaTrigger(timedelta(seconds=interval)),
-                method_name="look_again",
-                kwargs={"unexplained_since": unexplained_since},
-                timeout=self._time_left(context),
-            )
-        time.sleep(interval)
 
     def _result(self, used_by: Sequence[str] = ()) -> dict[str, Any]:
         return {

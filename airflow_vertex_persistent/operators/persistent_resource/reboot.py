@@ -15,8 +15,8 @@ from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
+from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
 from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
-from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice
 from airflow_vertex_persistent.states import REBOOTING, ResourcePhase, resource_phase
 from airflow_vertex_persistent.triggers.watch import outage_pause
@@ -76,12 +76,22 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
             if wait is None:
                 break
             self.wait(wait, name, watch, context)
-        snapshot = self.watch(self.trigger(name, watch, until="ready"), context, then="execute_complete")
-        return self._result(snapshot)
+        event = self.wait_for_event(self.trigger(name, watch, until="ready"), context)
+        return self.execute_complete(context, event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Return the resource that has been rebooted, or raise why it does not run."""
-        return self._result(settled_snapshot(event))
+        snapshot: ResourceSnapshot | None = settled_snapshot(event)
+        if snapshot is None:
+            raise PersistentResourceError(
+                f"Persistent resource {self.persistent_resource_id!r} was deleted while it was being rebooted\n"
+                "Next step: create it anew."
+            )
+        if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
+            name = ResourceName.parse(snapshot["persistent_resource"])
+            raise resource_error(name, snapshot["state"], snapshot["error_message"])
+        self.log.info("Persistent resource %s runs again", self.persistent_resource_id)
+        return resource_result(snapshot)
 
     def _reboot(
         self, hook: PersistentResourceHook, name: ResourceName, when_in_use: str, poll_interval: float
@@ -105,7 +115,7 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
             )
         if phase is ResourcePhase.MOVING:
             return Wait("it to be ready", "ready")
-        users = "" if when_in_use == "reboot" else self._users(name, snapshot)
+        users = "" if when_in_use == "reboot" else who_uses(self.job_hook(), name, snapshot)
         if users and when_in_use == "fail":
             raise PersistentResourceError(
                 f"{name} should be rebooted, but is in use: {users}\n"
@@ -125,20 +135,3 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
             if now is None or resource_snapshot(now)["state"] != REBOOTING:
                 raise
         return None
-
-    def _users(self, name: ResourceName, snapshot: ResourceSnapshot) -> str:
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return users_of(TrainingJobHook(self.gcp_conn_id, self.impersonation_chain), name, snapshot)
-
-    def _result(self, snapshot: ResourceSnapshot | None) -> dict[str, Any]:
-        if snapshot is None:
-            raise PersistentResourceError(
-                f"Persistent resource {self.persistent_resource_id!r} was deleted while it was being rebooted\n"
-                "Next step: create it anew."
-            )
-        if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
-            name = ResourceName.parse(snapshot["persistent_resource"])
-            raise resource_error(name, snapshot["state"], snapshot["error_message"])
-        self.log.info("Persistent resource %s runs again", self.persistent_resource_id)
-        return resource_result(snapshot)

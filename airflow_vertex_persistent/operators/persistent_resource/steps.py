@@ -21,7 +21,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.operators.execution import installation
 from airflow_vertex_persistent.operators.persistent_resource.base import Wait
-from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
+from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
 from airflow_vertex_persistent.specs.persistent_resource import differences
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
 from airflow_vertex_persistent.triggers.watch import outage_pause
@@ -181,7 +181,7 @@ class CreationSteps:
         owner, ours = snapshot["labels"].get(INSTALLATION_LABEL), installation()
         if ours is None or owner != ours:
             raise AirflowFailException(_not_ours(self.name, why, owner, ours))
-        if users := users_of(self.job_hook, self.name, snapshot):
+        if users := who_uses(self.job_hook, self.name, snapshot):
             return self._wait_for_users(users, snapshot, why)
         # A deletion for which no time is left would leave nothing.
         self._seconds_left(f"room for another one: {why}")

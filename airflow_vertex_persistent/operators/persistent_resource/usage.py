@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Who uses a persistent resource, as follows from what Airflow and Vertex AI have said. Asks nobody.
+What a teardown does about those who use its persistent resource. Asks nobody: ``jobs`` and ``runs`` do.
 
 A run uses it from the end of its setup to the start of its teardown, with or without a job: of all teardowns, the one
 that starts last finds all others started, and deletes.

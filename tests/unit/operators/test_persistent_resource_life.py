@@ -15,8 +15,8 @@ from google.cloud.aiplatform_v1.types import CustomJob
 from airflow_vertex_persistent.exceptions import CapacityError, PersistentResourceError
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
 from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
-from airflow_vertex_persistent.operators.persistent_resource.users import until_unused, users_of
 from airflow_vertex_persistent.sensors.persistent_resource import PersistentResourceSensor
 
 NAME = persistent_resource_name("acme", "europe-west4", "nightly")
@@ -93,14 +93,14 @@ def job_hook(*jobs: tuple[str, str]) -> Any:
 def test_who_uses_a_resource() -> None:
     """Jobs of the resource are told by name, a few of many; of other jobs only machines show."""
     assert (
-        users_of(job_hook(("one", "nightly"), ("two", "other"), ("three", "")), NAME, snapshot("RUNNING"))
+        who_uses(job_hook(("one", "nightly"), ("two", "other"), ("three", "")), NAME, snapshot("RUNNING"))
         == "one"
     )
     many = job_hook(*((f"job{number}", "nightly") for number in range(7)))
-    assert users_of(many, NAME, snapshot("RUNNING", 2)) == "job0, job1, job2, job3, job4 and 2 more"
-    assert users_of(job_hook(), NAME, snapshot("RUNNING", 2)) == "a job of another kind on 2 machines"
-    assert users_of(job_hook(), NAME, snapshot("RUNNING")) == ""
-    assert users_of(job_hook(), NAME, snapshot("ERROR", 2)) == ""
+    assert who_uses(many, NAME, snapshot("RUNNING", 2)) == "job0, job1, job2, job3, job4 and 2 more"
+    assert who_uses(job_hook(), NAME, snapshot("RUNNING", 2)) == "a job of another kind on 2 machines"
+    assert who_uses(job_hook(), NAME, snapshot("RUNNING")) == ""
+    assert who_uses(job_hook(), NAME, snapshot("ERROR", 2)) == ""
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from airflow_vertex_persistent.exceptions import PersistentResourceError
 from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.operators.persistent_resource.runs import SharingRuns
 from airflow_vertex_persistent.operators.persistent_resource.usage import Usage
-from airflow_vertex_persistent.operators.persistent_resource.users import Users
 from airflow_vertex_persistent.specs.sharing import Span
 from airflow_vertex_persistent.triggers.task_state import active_runs
 
@@ -93,7 +93,7 @@ def usage(airflow: Airflow) -> Any:
 
     def ask(*spans: Span) -> Usage:
         ti = SimpleNamespace(dag_id="night", task_id="delete", run_id="own", xcom_pull=xcom_pull)
-        return Users(NAME, spans or (SPAN,), ti, cast("Any", None)).of_runs()
+        return SharingRuns(NAME, spans or (SPAN,), ti).usage()
 
     return ask
 
