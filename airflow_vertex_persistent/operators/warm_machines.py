@@ -104,7 +104,7 @@ class BusyPolicy:
         left = (self._end(execution, self.limit) - _now()).total_seconds()
         if overdue or left <= 0:
             raise MaxWaitExceededError(
-                f"No machines within max_wait_duration, {self.limit:g} seconds. {error}"
+                f"No machines after max_wait_duration, {self.limit:g} seconds. {error}"
             ) from error
         return execution, min(self._pause(execution, interval), left)
 

@@ -256,9 +256,9 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
         if limit and waited >= limit:
             raise PersistentResourceError(
-                f"{name} is still there after {waited:.0f} s (max_wait_duration is {limit:g} s). Last waited for:"
-                f"{_lines(reasons)}\n"
-                "Next step: end what uses it, or raise max_wait_duration. A retry waits as long again."
+                f"{name} is still there after max_wait_duration, {limit:g} seconds. "
+                f"Last waited for{_lines(reasons)}\n"
+                "Next step: raise max_wait_duration, or end what uses it. A retry waits as long again."
             )
 
     def _result(self, used_by: Sequence[str] = ()) -> dict[str, Any]:

@@ -238,7 +238,8 @@ class CreationSteps:
         left = (deadline - datetime.now(UTC)).total_seconds()
         if left <= 0:
             raise MaxWaitExceededError(
-                f"{self.name}: max_wait_duration, {self.max_wait_duration:g} s, has passed. It was waiting for {reason}\n"
+                f"{self.name} is not ready after max_wait_duration, {self.max_wait_duration:g} seconds. "
+                f"Last waited for {reason}\n"
                 "Next step: raise max_wait_duration, or clear the task once that has changed."
             )
         return left
