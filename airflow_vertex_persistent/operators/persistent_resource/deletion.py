@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import CallProblem, PersistentResourceError, call_problem
+from airflow_vertex_persistent.exceptions import PersistentResourceError, call_problem
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.base import (
+    DELETE_AGAIN,
+    PersistentResourceOperator,
+)
 from airflow_vertex_persistent.operators.persistent_resource.jobs import active_jobs
 from airflow_vertex_persistent.operators.persistent_resource.runs import SharingRuns
 from airflow_vertex_persistent.operators.persistent_resource.usage import Next, Usage, machine_usage
@@ -56,7 +59,6 @@ class _Look:
 
 _SUBJECT = "deletion of the persistent resource"
 _WHEN_IN_USE = ("leave", "wait", "delete")
-_LOOK_AGAIN = {CallProblem.MISSING, CallProblem.NOT_NOW, CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
 
 
 class DeletePersistentResourceOperator(PersistentResourceOperator):
@@ -245,7 +247,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             hook.delete(name, once=True)
         except Exception as error:
             # It has changed since the look, or there was no answer. Whoever uses it by now is looked for again.
-            if call_problem(error) not in _LOOK_AGAIN:
+            if call_problem(error) not in DELETE_AGAIN:
                 raise
             return f"its deletion, after {error}"
         return None

@@ -20,7 +20,7 @@ from airflow_vertex_persistent.exceptions import (
 )
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.operators.execution import installation
-from airflow_vertex_persistent.operators.persistent_resource.base import Wait
+from airflow_vertex_persistent.operators.persistent_resource.base import DELETE_AGAIN, Wait
 from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
 from airflow_vertex_persistent.specs.persistent_resource import differences
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
@@ -188,12 +188,13 @@ class CreationSteps:
         self._note(rotated=True)
         self.log.warning("Deleting %s to create it anew: %s", self.name, why)
         try:
-            self.hook.delete(self.name)
+            # Not twice: what is there after a lost reply may be another resource, and in use.
+            self.hook.delete(self.name, once=True)
         except Exception as error:
-            if call_problem(error) not in {CallProblem.MISSING, CallProblem.NOT_NOW}:
+            if call_problem(error) not in DELETE_AGAIN:
                 raise
             pause = outage_pause(self.poll_interval, 0)
-            return self._limited(Wait(f"a state in which it can be deleted ({error})", seconds=pause))
+            return self._limited(Wait(f"another look, after its deletion ended with: {error}", seconds=pause))
         return self._limited(Wait("the end of its deletion", "gone"))
 
     def _wait_for_users(self, users: str, snapshot: ResourceSnapshot, why: str) -> Wait:

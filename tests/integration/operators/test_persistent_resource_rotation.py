@@ -195,3 +195,30 @@ def test_waiting_for_jobs_has_an_end(
         assert part in str(error)
     assert relay.count("DeletePersistentResource") == 0
     assert cloud.jobs.get_custom_job(name=job.name).state == JobState.JOB_STATE_RUNNING
+
+
+def test_a_job_that_comes_meanwhile(
+    cloud: Cloud, relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A deletion without an answer is not repeated before it is known who uses the resource by then."""
+    old = create_time(cloud)
+    relay.before("DeletePersistentResource", cloud.occupy)
+    relay.refuse("DeletePersistentResource")
+    create(deferrable=deferrable, max_age=AT_ONCE, when_in_use="fail")
+    error = run_dag().error("create")
+    assert type(error) is PersistentResourceError
+    assert "is in use: " in str(error)
+    assert relay.count("DeletePersistentResource") == 1
+    assert create_time(cloud) == old
+
+
+def test_a_deletion_whose_answer_is_lost(
+    cloud: Cloud, relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """What counts is whether the resource is there: it is not deleted again."""
+    old = create_time(cloud)
+    relay.lose_reply("DeletePersistentResource")
+    create(deferrable=deferrable, max_age=AT_ONCE)
+    assert run_dag().result("create")["rotated"] is True
+    assert relay.count("DeletePersistentResource") == 1
+    assert create_time(cloud) > old
