@@ -44,7 +44,7 @@ def test_some_weeks(
     second = run_dag().result("rotate")
     assert [(week["created"], week["rotated"]) for week in (first, second)] == [(True, False), (False, False)]
 
-    dag.params["max_age_days"] = 0.000001
+    dag.get_task("rotate").params["max_age_days"] = 0.000001
     job, looks = empty_cloud.occupy("always-warm"), relay.count("GetPersistentResource")
 
     def end_the_job() -> None:
