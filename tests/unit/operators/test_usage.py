@@ -232,6 +232,7 @@ LIFE: list[tuple[str | None, str | None, str]] = [
     ("success", None, "train"),
     ("success", None, "begin to tear down"),
     ("success", "running", "look"),
+    ("success", "running", "end"),
     ("success", "success", ""),
 ]
 SETUP_FAILED = ("failed", "upstream_failed", "")
@@ -264,7 +265,7 @@ def steps_of(world: World) -> list[World]:
                         found.append((after, False))
                     case Next.LEAVE:
                         found.append((after, there))
-            case "begin" | "set up" | "train" | "begin to tear down":
+            case "begin" | "set up" | "train" | "begin to tear down" | "end":
                 found.append((after, there))
     return found
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DAG with the task ``train`` for each way in which a test stops it, and one that sweeps up."""
+"""
+A DAG with the task ``train`` for each way in which a test stops it, one that sweeps up, and those whose runs share a
+persistent resource.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,25 @@ from mortal import (
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobsOperator
+from airflow_vertex_persistent.operators.persistent_resource import (
+    CreatePersistentResourceOperator,
+    DeletePersistentResourceOperator,
+)
 
 REGION = "europe-west4"
 # Long enough to wait for the job before it has passed, also while other tasks start.
 EXECUTION_TIMEOUT = timedelta(seconds=30)
+
+
+# The training ends when the file is there that it is told the name of.
+TRAINING: dict[str, Any] = {
+    "task_id": "train",
+    "region": REGION,
+    "container_uri": os.environ["STAGE_IMAGE"],
+    "args": [os.environ["STAGE_DONE"] + "/{{ dag.dag_id }}-{{ run_id }}"],
+    "machine_type": "n1-standard-4",
+    "poll_interval": 0.5,
+}
 
 
 def dag(
@@ -29,19 +47,23 @@ def dag(
     operator: type[PersistentResourceCustomJobOperator] = PersistentResourceCustomJobOperator,
     **options: Any,
 ) -> None:
-    """Make a DAG whose training ends when the file is there that it is told the name of."""
+    """Make a DAG that trains."""
     with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
-        operator(
-            task_id="train",
-            region=REGION,
-            persistent_resource_id="nightly",
-            container_uri=os.environ["STAGE_IMAGE"],
-            args=[os.environ["STAGE_DONE"] + "/{{ dag.dag_id }}-{{ run_id }}"],
-            machine_type="n1-standard-4",
-            poll_interval=0.5,
-            retry_delay=timedelta(0),
-            **options,
+        operator(**TRAINING, persistent_resource_id="nightly", retry_delay=timedelta(0), **options)
+
+
+def shared(dag_id: str, *, deferrable: bool) -> None:
+    """Make a DAG whose runs train on a persistent resource that the last one out deletes."""
+    common: dict[str, Any] = {"persistent_resource_id": dag_id.replace("_", "-"), "deferrable": deferrable}
+    resource: dict[str, Any] = {**common, "region": REGION, "poll_interval": 0.5, "retry_delay": timedelta(0)}
+    pool = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 3}
+    with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
+        create = CreatePersistentResourceOperator(
+            task_id="create", resource_pools=[pool], retries=2, **resource
         )
+        train = PersistentResourceCustomJobOperator(**TRAINING, **common)
+        delete = DeletePersistentResourceOperator(task_id="delete", retries=2, **resource)
+        create >> train >> delete.as_teardown(setups=create)
 
 
 for mode in ("blocking", "deferrable"):
@@ -56,6 +78,8 @@ for mode in ("blocking", "deferrable"):
     dag(f"marked_as_failed_{mode}", deferrable=deferrable)
     dag(f"cleared_{mode}", deferrable=deferrable)
     dag(f"execution_timeout_{mode}", deferrable=deferrable, execution_timeout=EXECUTION_TIMEOUT)
+
+    shared(f"shared_{mode}", deferrable=deferrable)
 
 dag("event_not_handled_deferrable", DiesBeforeItGoesOn, deferrable=True, retries=1)
 for dag_id in ("process_killed", "worker_lost", "worker_told_to_stop"):
