@@ -113,17 +113,19 @@ class Submission:
         found: JobSnapshot | None = None
         for job in jobs_of(self.hook, self.execution):
             snapshot = _snapshot(job)
-            if job_phase(snapshot["state"]) is JobPhase.CANCELLING:
-                self.log.info("%s is being cancelled, waiting for its end", job.name)
-                snapshot = settled_snapshot(self.wait_for(job.name))
             phase = job_phase(snapshot["state"])
             same = job.labels.get(REQUEST_LABEL) == self.fingerprint
-            if found is None and (phase is JobPhase.SUCCEEDED or (same and not phase.ended)):
+            unwanted = not same and not phase.ended
+            if unwanted and phase is not JobPhase.CANCELLING:
+                cancel_job(self.hook, job.name, self.log, "the DAG was changed")
+            if unwanted or phase is JobPhase.CANCELLING:
+                snapshot = _end_of_cancelled(job.name, self.wait_for, self.log)
+                phase = job_phase(snapshot["state"])
+            if found is None and (phase is JobPhase.SUCCEEDED or not phase.ended):
                 self.log.info("Job of this task: %s, created %s", job.name, snapshot["create_time"])
                 found = snapshot
             elif not phase.ended:
-                reason = "the DAG was changed" if not same else "another one of this task is older"
-                cancel_job(self.hook, job.name, self.log, reason)
+                cancel_job(self.hook, job.name, self.log, "another one of this task is older")
             if phase.ended:
                 self.after_end(snapshot)
         self._check_stopped()
@@ -246,6 +248,13 @@ def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> boo
     return True
 
 
+def _end_of_cancelled(job: str, wait_for: Callable[[str], WatchEvent], log: Logger) -> JobSnapshot:
+    """Wait for the end of a job that is being cancelled: until then it has machines that another one may want."""
+    log.info("%s is being cancelled, waiting for its end", job)
+    snapshot: JobSnapshot = settled_snapshot(wait_for(job))
+    return snapshot
+
+
 def cancel_unless_started(
     hook: TrainingJobHook, job: str, max_outage: float, wait_for: Callable[[str], WatchEvent], log: Logger
 ) -> WatchEvent | None:
@@ -287,12 +296,19 @@ def cancel_jobs_of(
 
 
 def cancel_older(
-    hook: TrainingJobHook, older: Execution, max_outage: float, log: Logger, stopped: Callable[[], bool]
+    hook: TrainingJobHook,
+    older: Execution,
+    max_outage: float,
+    *,
+    wait_for: Callable[[str], WatchEvent],
+    log: Logger,
+    stopped: Callable[[], bool],
 ) -> None:
     """
-    Cancel the jobs of an execution that is over, since its task has started anew.
+    Cancel the jobs of an execution that is over, since its task has started anew, and wait for their end.
 
     :param max_outage: Seconds for which errors that pass by themselves are waited out.
+    :param wait_for: Waits until a job has ended.
     :param stopped: Tells whether the task was stopped meanwhile.
     :raises ServiceUnreachableError: They did not pass.
     :raises JobCancelledError: The task was stopped.
@@ -313,5 +329,8 @@ def cancel_older(
             news = [job for job in jobs if job.name != older.job]
             pause = 0.0 if news else patience.pause_until(look_until)
             if pause == 0:
-                return
+                break
         time.sleep(pause)
+    for job in jobs:
+        if not job_phase(_snapshot(job)["state"]).ended:
+            _end_of_cancelled(job.name, wait_for, log)

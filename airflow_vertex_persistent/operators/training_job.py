@@ -290,7 +290,14 @@ class TrainingOperator(StoppableOperator):
         if stored is not None and resumed:
             execution = stored
         elif stored is not None:
-            cancel_older(hook, stored, watch["max_outage"], self.log, lambda: self._stopped)
+            cancel_older(
+                hook,
+                stored,
+                watch["max_outage"],
+                wait_for=self._wait_for(watch),
+                log=self.log,
+                stopped=lambda: self._stopped,
+            )
         self._execution = execution
         return execution, resumed
 

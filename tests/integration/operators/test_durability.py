@@ -55,6 +55,13 @@ def forget_tries(context: Any) -> None:
         save_execution(context, replace(execution, max_tries=execution.max_tries - 1))
 
 
+def lose_sight_again(relay: Relay) -> Callable[[Any], None]:
+    """Let the second attempt see the end of an older job, but lose sight of its own."""
+    return before_retry(
+        lambda: relay.before("CreateCustomJob", lambda: relay.refuse("GetCustomJob", times=2))
+    )
+
+
 @pytest.mark.durability(
     "Vertex AI gives no answer for longer than ``max_outage`` while the task waits, and attempts are left",
     "Fails with ``ServiceUnreachableError``; the retry takes the job over and succeeds.",
@@ -255,8 +262,15 @@ def test_a_task_that_is_not_durable(
     relayed_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """With durable=False a retry cancels the job of the attempt before and starts one of its own."""
-    relay.refuse("GetCustomJob", times=4)
-    train("sleep", "600", **NEVER_SEEN, durable=False, deferrable=deferrable)
+    relay.refuse("GetCustomJob", times=2)
+    train(
+        "sleep",
+        "600",
+        **NEVER_SEEN,
+        durable=False,
+        deferrable=deferrable,
+        pre_execute=lose_sight_again(relay),
+    )
     assert run_dag().states == {"train": "failed"}
     old, new = relayed_cloud.settled_jobs()
     assert (old.state, new.state) == (CANCELLED, RUNNING)
@@ -273,8 +287,13 @@ def test_a_cleared_task(
     relayed_cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """Clearing a task means that its job, which may still run, is not wanted any more."""
-    relay.refuse("GetCustomJob", times=4)
-    train("sleep", "600", **NEVER_SEEN, deferrable=deferrable, pre_execute=forget_tries)
+    relay.refuse("GetCustomJob", times=2)
+
+    def cleared(context: Any) -> None:
+        forget_tries(context)
+        lose_sight_again(relay)(context)
+
+    train("sleep", "600", **NEVER_SEEN, deferrable=deferrable, pre_execute=cleared)
     assert run_dag().states == {"train": "failed"}
     old, new = relayed_cloud.settled_jobs()
     assert (old.state, new.state) == (CANCELLED, RUNNING)

@@ -130,6 +130,35 @@ def test_the_machines_of_the_pool(cloud: Cloud, train: Make, run_dag: Callable[[
     assert pool.disk_spec == resource_pool.disk_spec
 
 
+@pytest.mark.parametrize("when_busy", ["fail", "on_demand"])
+@pytest.mark.parametrize("durable", [True, False], ids=["changed", "not durable"])
+def test_machines_that_a_job_of_its_own_has(
+    relayed_cloud: Cloud,
+    relay: Relay,
+    train: Make,
+    run_dag: Callable[[], Run],
+    when_busy: str,
+    *,
+    durable: bool,
+) -> None:
+    """What a task cancels to start anew has its machines until it has ended, which is not busy but worth the wait."""
+    relay.refuse("GetCustomJob", times=2)
+    train(
+        "sleep",
+        "{{ 600 if ti.try_number == 1 else 0.1 }}",
+        replica_count=2,
+        when_busy=when_busy,
+        durable=durable,
+        retries=1,
+        max_outage=SHORT,
+        pre_execute=lambda context: context["ti"].try_number == 1 or relayed_cloud.running_job(),
+    )
+    assert run_dag().result()["fallback"] is None
+    old, new = ours(relayed_cloud)
+    assert (old.state, new.state) == (CANCELLED, SUCCEEDED)
+    assert old.end_time <= new.create_time
+
+
 class KilledWhileDeferred(PersistentResourceCustomJobOperator):
     """Is marked as failed just after it has begun to wait: its trigger hears of that, and nothing else does."""
 

@@ -15,6 +15,7 @@ from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnrea
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.submission import Submission, cancel_older, jobs_of
+from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,24 @@ LOG: Any = logging.getLogger("submission")
 def ended(_: str) -> Any:
     """Fail: no job here is being cancelled when it is found."""
     raise AssertionError
+
+
+def cancelled(job: str) -> Any:
+    """Wait until a job has ended."""
+    return TrainingJobTrigger(
+        job=job,
+        cancel_on_kill=False,
+        region=REGION,
+        gcp_conn_id="google_cloud_default",
+        impersonation_chain=None,
+        poll_interval=0.05,
+        max_outage=60.0,
+    ).watch_here()
+
+
+def cancel_all_of(older: Execution) -> None:
+    """Cancel the jobs of an execution that is over."""
+    cancel_older(TrainingJobHook(), older, 60.0, wait_for=cancelled, log=LOG, stopped=lambda: False)
 
 
 def submission(cloud: Cloud, execution: Execution, **changes: Any) -> Submission:
@@ -158,7 +177,7 @@ def test_the_job_of_an_older_execution_is_cancelled_though_not_listed_yet(
 ) -> None:
     """A task that starts anew waits for what a create of its past may have left, and cancels it."""
     submission(lagging, execution).job(None)
-    cancel_older(TrainingJobHook(), execution.creating(), 60.0, LOG, lambda: False)
+    cancel_all_of(execution.creating())
     lagging.wait_for(lambda: states(lagging) == ["CANCELLED"], "the job is cancelled")
 
 
@@ -167,9 +186,9 @@ def test_an_older_execution_without_a_job_does_not_keep_a_task_waiting(
 ) -> None:
     """Where no create was on its way, one look is enough."""
     assert empty_cloud.all_jobs() == []
-    cancel_older(TrainingJobHook(), execution, 60.0, LOG, lambda: False)
+    cancel_all_of(execution)
     old = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
-    cancel_older(TrainingJobHook(), replace(execution, creating_since=old), 60.0, LOG, lambda: False)
+    cancel_all_of(replace(execution, creating_since=old))
     assert relay.count("ListCustomJobs") == 2
 
 
@@ -196,7 +215,7 @@ def test_a_job_that_lists_do_not_show_yet_is_cancelled_beside_a_known_one(
     known = execution.created(submission(lagging, execution).job(None)["job"])
     lagging.wait_for(lagging.all_jobs, "the first is listed")
     submission(lagging, execution, hook=BlindHook()).job(None)
-    cancel_older(TrainingJobHook(), known.creating(), 60.0, LOG, lambda: False)
+    cancel_all_of(known.creating())
     lagging.wait_for(lambda: states(lagging) == ["CANCELLED", "CANCELLED"], "both are cancelled")
 
 
