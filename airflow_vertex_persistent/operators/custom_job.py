@@ -88,6 +88,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         self.when_busy = when_busy
         self.max_wait_duration = max_wait_duration
         self._resource_hook: PersistentResourceHook | None = None
+        self._busy = False
 
     def job_request(self, config: Any, default_display_name: str, problems: Problems) -> JobRequest:
         """Return the custom job that is asked for."""
@@ -108,6 +109,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         if execution.fallback and self.when_busy == ON_DEMAND:
             return on_demand_job(request, hook, name)
         job, missing = warm_job(request, hook, name)
+        self._busy = bool(missing)
         if missing and self.when_busy != "queue":
             raise MachinesTakenError(f"{name} is busy: {'; '.join(missing)}")
         if missing:
@@ -117,7 +119,10 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """Raise that the persistent resource is busy, if that is what the refusal of a create means."""
         fallback = execution.fallback and self.when_busy == ON_DEMAND
-        if not fallback and is_busy(error, request, *self._resource(request, execution)):
+        if fallback:
+            return
+        hook, name = self._resource(request, execution)
+        if is_busy(error, request, hook, name, before=self._busy):
             raise MachinesTakenError(f"Vertex AI refused the custom job: {error}") from error
 
     def result(self, job: JobSnapshot) -> dict[str, Any]:

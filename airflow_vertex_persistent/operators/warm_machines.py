@@ -194,12 +194,15 @@ def _fit(request: JobRequest, resource: Mapping[str, Any], name: ResourceName) -
     return needs
 
 
-def is_busy(error: Exception, request: JobRequest, hook: PersistentResourceHook, name: ResourceName) -> bool:
+def is_busy(
+    error: Exception, request: JobRequest, hook: PersistentResourceHook, name: ResourceName, *, before: bool
+) -> bool:
     """
     Tell whether a create on a persistent resource was refused since other jobs have its machines.
 
     The service does not document how it says so: where its text leaves it open, the resource tells.
 
+    :param before: Whether it was busy before the create; it may be free again by now.
     :raises PersistentResourceError: It takes no jobs any more.
     """
     match call_problem(error):
@@ -207,8 +210,9 @@ def is_busy(error: Exception, request: JobRequest, hook: PersistentResourceHook,
             return True
         case CallProblem.EXHAUSTED | CallProblem.NOT_NOW:
             try:
-                return bool(warm_job(request, hook, name)[1])
+                return bool(warm_job(request, hook, name)[1]) or before
             except Exception as unanswered:
                 if call_problem(unanswered) is None:
                     raise
+                return before
     return False

@@ -223,6 +223,24 @@ def test_a_refusal_in_words_that_nobody_knows(  # noqa: PLR0917 - one row of a t
     assert relay.count("CreateCustomJob") == 2
 
 
+@pytest.mark.parametrize("busy_policy", ["queue"])
+def test_machines_that_are_free_again_just_after_a_refusal(
+    cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A refusal on a resource that was busy means that, though its machines have become free meanwhile."""
+    other = cloud.occupy()
+
+    def release() -> None:
+        cloud.jobs.cancel_custom_job(name=other.name)
+        cloud.wait_for(lambda: winner(cloud).state == CANCELLED, "the machines are free")
+
+    relay.before("CreateCustomJob", release)
+    relay.refuse("CreateCustomJob", code="FAILED_PRECONDITION", text="try later")
+    train("succeed", when_busy="queue", deferrable=deferrable)
+    assert run_dag().result()["fallback"] is None
+    assert states(cloud) == [SUCCEEDED]
+
+
 class StartsMeanwhile(PersistentResourceCustomJobOperator):
     """Hears that its job is overdue, and does something before it does anything about that."""
 
