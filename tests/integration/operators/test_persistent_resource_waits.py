@@ -60,7 +60,7 @@ def test_a_deletion_that_takes_too_long(
     create(deferrable=deferrable, max_wait_duration=0.5)
     error = run_dag().error("create")
     assert type(error) is MaxWaitExceededError
-    assert "waiting for the end of its deletion" in str(error)
+    assert "waited for the end of its deletion" in str(error)
 
 
 def test_a_name_that_is_blocked(
@@ -87,7 +87,7 @@ def test_a_name_that_stays_blocked(
     create(deferrable=deferrable, max_wait_duration=0.5)
     error = run_dag().error("create")
     assert type(error) is MaxWaitExceededError
-    assert "waiting for its name, which the service keeps" in str(error)
+    assert "waited for its name, which the service keeps" in str(error)
 
 
 def test_machines_that_come_later(
@@ -125,7 +125,7 @@ def test_machines_that_never_come(
     run = run_dag()
     assert run.states == {"create": "failed"}
     assert [type(error) for error in run.errors["create"]] == [MaxWaitExceededError] * 2
-    assert f"waiting for machines ({STOCKOUT})" in str(run.errors["create"][0])
+    assert f"waited for machines ({STOCKOUT})" in str(run.errors["create"][0])
     empty_cloud.wait_for(lambda: empty_cloud.resource() is None, "what failed is gone")
 
 
