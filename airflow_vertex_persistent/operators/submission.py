@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
     JobCancelledError,
-    ServiceUnreachableError,
     call_problem,
     is_transient,
 )
 from airflow_vertex_persistent.names import KEY_LABEL, REQUEST_LABEL, ResourceName
-from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE, settled_snapshot
+from airflow_vertex_persistent.operators.base import settled_snapshot
+from airflow_vertex_persistent.operators.patience import Patience
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.watch import outage_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 # A job shows up in lists within some seconds of its create.
 LIST_LAG_SECONDS = 60.0
-_FIRST_PAUSE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +72,12 @@ class Submission:
         """
         Return the job of the execution, found or created.
 
-        :param look_for: Seconds for which a job may still show up that an attempt before this one has created; 0: look
-            once; ``None``: there was no such attempt.
+        :param look_for: Seconds for which a job may still show up that an attempt before this one has
+            created; 0: look once; ``None``: there was no such attempt.
         :raises ServiceUnreachableError: There was no answer for ``max_outage``.
         :raises JobCancelledError: The task was stopped meanwhile.
         """
-        patience = _Patience(self.max_outage, self.log)
+        patience = Patience(self.max_outage, self.log)
         look_until = None if look_for is None else time.monotonic() + look_for
         created: JobSnapshot | None = None
         while True:
@@ -91,7 +88,7 @@ class Submission:
                     sent = True
                     created = self._create(request)
                 # Also after a create: an attempt that was thought dead may have created one too. The oldest stays.
-                found = self._find() or created
+                found = self._find(created) or created
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -108,11 +105,18 @@ class Submission:
                     look_until = None
             time.sleep(pause)
 
-    def _find(self) -> JobSnapshot | None:
-        """Return the oldest job that is still right; whatever else of the execution runs is cancelled."""
+    def _find(self, created: JobSnapshot | None) -> JobSnapshot | None:
+        """
+        Return the oldest job that is still right; whatever else of the execution runs is cancelled.
+
+        :param created: The job that was created just now.
+        """
         found: JobSnapshot | None = None
         for job in jobs_of(self.hook, self.execution):
-            snapshot = _snapshot(job)
+            new = created is not None and job.name == created["job"]
+            snapshot = _snapshot(job) if new else self._reread(job)
+            if snapshot is None:
+                continue
             phase = job_phase(snapshot["state"])
             same = job.labels.get(REQUEST_LABEL) == self.fingerprint
             unwanted = not same and not phase.ended
@@ -131,6 +135,22 @@ class Submission:
         self._check_stopped()
         return found
 
+    def _reread(self, job: CustomJob) -> JobSnapshot | None:
+        """
+        Return a listed job as it is now, ``None`` if it is not there any more.
+
+        Lists lag: one that has just been cancelled must not be taken over.
+        """
+        snapshot = _snapshot(job)
+        if job_phase(snapshot["state"]).ended:
+            return snapshot
+        try:
+            return _snapshot(self.hook.get_custom_job(ResourceName.parse(job.name)))
+        except Exception as error:
+            if call_problem(error) is CallProblem.MISSING:
+                return None
+            raise
+
     def _create(self, request: Mapping[str, Any]) -> JobSnapshot:
         self._check_stopped()
         self.before_create()
@@ -146,67 +166,6 @@ class Submission:
     def _check_stopped(self) -> None:
         if self.stopped():
             raise JobCancelledError("The task was stopped while its job was being created")
-
-
-class _Patience:
-    """
-    How long one attempt waits before it asks again, counted from the first error. What passes by itself is logged
-    once per change.
-
-    :param failure: What the service has not done when the time is over.
-    """
-
-    def __init__(self, max_outage: float, log: Logger, failure: str = "created no job") -> None:
-        self._max_outage = max_outage
-        self._log = log
-        self._failure = failure
-        self._error: Exception | None = None
-        self._deadline = 0.0
-        self._said: CallProblem | None = None
-        self._tries = 0
-
-    def pause_after(self, error: Exception) -> float:
-        """
-        Return the seconds to wait after an error that passes by itself.
-
-        :raises ServiceUnreachableError: The time is over.
-        """
-        if self._error is None:
-            self._deadline = time.monotonic() + self._max_outage
-        self._error = error
-        problem = call_problem(error)
-        if problem is not self._said:
-            self._log.warning("Vertex AI %s, still trying: %s", self._failure, error)
-            self._said = problem
-        left = self._left()
-        pause = self._next()
-        if problem in {CallProblem.RATE_LIMITED, CallProblem.EXHAUSTED}:
-            # Many tasks were told so at the same moment: spread them over the minute that the limit counts by.
-            pause = random.uniform(_FIRST_PAUSE, pause)  # noqa: S311 - spreads load, guards nothing
-        return min(pause, left)
-
-    def pause_until(self, end: float | None) -> float:
-        """
-        Return the seconds to wait before another look, 0 when the time for looks is over.
-
-        :raises ServiceUnreachableError: There was an error, and the time is over.
-        """
-        left = 0.0 if end is None else end - time.monotonic()
-        if self._error is not None:
-            left = min(left, self._left())
-        return max(min(self._next(), left), 0.0)
-
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise ServiceUnreachableError(
-                f"Vertex AI {self._failure} for max_outage. Last error: {self._error}\n{WHEN_UNREACHABLE}"
-            ) from self._error
-        return left
-
-    def _next(self) -> float:
-        self._tries += 1
-        return outage_pause(_FIRST_PAUSE, self._tries)
 
 
 def _snapshot(job: CustomJob) -> JobSnapshot:
@@ -265,7 +224,7 @@ def cancel_unless_started(
     :param wait_for: Waits until the job has ended.
     :raises ServiceUnreachableError: They did not pass.
     """
-    patience = _Patience(max_outage, log, "has not cancelled the job that waits")
+    patience = Patience(max_outage, log, "has not cancelled the job that waits")
     while True:
         try:
             snapshot = _snapshot(hook.get_custom_job(ResourceName.parse(job)))
@@ -276,6 +235,8 @@ def cancel_unless_started(
             if phase is JobPhase.WAITING:
                 cancel_job(hook, job, log, "it has waited too long for machines")
         except Exception as error:
+            if call_problem(error) is CallProblem.MISSING:
+                return wait_for(job)  # whose event says that it is not there
             if not is_transient(error):
                 raise
             time.sleep(patience.pause_after(error))
@@ -313,7 +274,7 @@ def cancel_older(
     :raises ServiceUnreachableError: They did not pass.
     :raises JobCancelledError: The task was stopped.
     """
-    patience = _Patience(max_outage, log)
+    patience = Patience(max_outage, log)
     look_until = time.monotonic() + older.seconds_to_look(LIST_LAG_SECONDS)
     while True:
         if stopped():

@@ -124,8 +124,10 @@ class TrainingOperator(StoppableOperator):
                 self._without_machines(context, capacity_error(str(taken)), overdue=False)
                 continue
             persist_job_links(context, ResourceName.parse(job["job"]))
-            if job_phase(job["state"]).ended or not self.wait_for_completion:
+            if not self.wait_for_completion:
                 return self.result(job)
+            if job_phase(job["state"]) is JobPhase.SUCCEEDED:
+                return self._succeeded(job)
             on_resource = job["persistent_resource_id"] is not None
             deadline = policy.deadline(execution, job["create_time"]) if on_resource else None
             result = self._conclude(context, self._watch(context, job["job"], watch, deadline))

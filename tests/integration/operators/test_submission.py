@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.cloud.aiplatform_v1.types import JobState
+from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
@@ -114,6 +114,19 @@ class BlindHook(TrainingJobHook):
         return []
 
 
+class StaleHook(TrainingJobHook):
+    """Lists every job for ever as it saw it first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, CustomJob] = {}
+
+    def list_custom_jobs(self, *of: Any, **how: Any) -> Any:
+        """Return the jobs that match."""
+        self._seen = {job.name: job for job in super().list_custom_jobs(*of, **how)} | self._seen
+        return list(self._seen.values())
+
+
 def test_an_outage_is_waited_out_before_a_create(
     empty_cloud: Cloud, relay: Relay, execution: Execution
 ) -> None:
@@ -170,6 +183,20 @@ def test_a_deleted_job_is_no_job(empty_cloud: Cloud, execution: Execution) -> No
     assert empty_cloud.all_jobs() == []
     gone = execution.created(f"projects/1/locations/{REGION}/customJobs/1")
     assert submission(empty_cloud, gone).job(0.0)["job"] != gone.job
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_list_that_is_behind_revives_no_job(
+    empty_cloud: Cloud, execution: Execution, *, deleted: bool
+) -> None:
+    """A job that has been cancelled, though lists still show it as waiting, is not taken over."""
+    stale = submission(empty_cloud, execution, hook=StaleHook())
+    first = stale.job(None)["job"]
+    empty_cloud.jobs.cancel_custom_job(name=first)
+    cancelled(first)
+    if deleted:
+        empty_cloud.jobs.delete_custom_job(name=first)
+    assert stale.job(0.0)["job"] != first
 
 
 def test_the_job_of_an_older_execution_is_cancelled_though_not_listed_yet(
