@@ -85,8 +85,8 @@ class PermissionDeniedError(VertexTrainingError):
 
 class ServiceUnreachableError(VertexTrainingError):
     """
-    The service gave no answer: for ``max_outage`` while a job was created or a job or resource was watched, else for a
-    minute.
+    The service gave no answer: for ``max_outage`` while a job was created or a job or resource was watched,
+    else for a minute.
 
     What was there was left alone, unless it was the task's last attempt.
     """

@@ -151,7 +151,10 @@ class ResourceSnapshot(TypedDict):
 
 
 def machines_in_use(snapshot: ResourceSnapshot) -> int:
-    """Return how many machines of a persistent resource jobs run on, none of one that is lost: its count is of the past."""
+    """
+    Return how many machines of a persistent resource jobs run on, none of one that is lost: its count is of
+    the past.
+    """
     if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
         return 0
     return sum(pool["used_replica_count"] for pool in snapshot["pools"])

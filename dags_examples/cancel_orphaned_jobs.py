@@ -9,8 +9,8 @@ Why: a task that is stopped cancels its job, but not if its own process is gone 
 killed in the last attempt, a task that was marked as failed while no triggerer ran. Such a job bills until
 somebody sees it.
 
-Needs: the connection ``google_cloud_default``. It begins as a dry run: look at what a few runs report, then change the
-default of ``only_report``.
+Needs: the connection ``google_cloud_default``. It begins as a dry run: look at what a few runs report, then
+change the default of ``only_report``.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 """
 Keep warm machines that are always up from growing old.
 
-What happens: once a week a look at the persistent resource that many DAGs train on. One that is older than three weeks,
-is in ERROR, or differs from what this file says is deleted and created anew, once no job runs on it.
+What happens: once a week a look at the persistent resource that many DAGs train on. One that is older than
+three weeks, is in ERROR, or differs from what this file says is deleted and created anew, once no job runs on
+it.
 
-Why: a persistent resource gets no updates while it is up, and Google advises to create it anew at least every 30 days.
-Three weeks and a week until the next look make 28 days.
+Why: a persistent resource gets no updates while it is up, and Google advises to create it anew at least every
+30 days. Three weeks and a week until the next look make 28 days.
 
-Needs: the connection ``google_cloud_default``. The resource is billed around the clock: this is for machines that jobs
-use all day. A DAG that trains once a night deletes its machines after that, see ``nightly_retraining.py``.
+Needs: the connection ``google_cloud_default``. The resource is billed around the clock: this is for machines
+that jobs use all day. A DAG that trains once a night deletes its machines after that, see
+``nightly_retraining.py``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """
 Train for several nights at once on the same warm machines; the last run deletes them.
 
-What happens: each run trains for one night. The first creates the persistent resource, those that overlap with it adopt
-it, and the last to end deletes it. A run that ends earlier leaves it and says who uses it.
+What happens: each run trains for one night. The first creates the persistent resource, those that overlap
+with it adopt it, and the last to end deletes it. A run that ends earlier leaves it and says who uses it.
 
 Why: machines that are there already start a job in seconds, and nobody has to know which run will be the last.
 

@@ -23,8 +23,8 @@ class AirflowApi:
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user = user
         self._password = password
-        # Loopback only: a proxy that the environment names must not get to see this. The database, an SQLite file that
-        # many processes write, may keep the server waiting for a minute.
+        # Loopback only: a proxy that the environment names must not get to see this. The database, an SQLite
+        # file that many processes write, may keep the server waiting for a minute.
         self._http = httpx.Client(base_url=url, timeout=90, trust_env=False)
 
     def close(self) -> None:

@@ -125,7 +125,10 @@ class PersistentResourceHook(VertexHook):
             )
 
     def reboot(self, name: ResourceName) -> None:
-        """Start to reboot a persistent resource. Never retried: a second reboot may meet the jobs that came after one."""
+        """
+        Start to reboot a persistent resource. Never retried: a second reboot may meet the jobs that came
+        after one.
+        """
         with self.calling("RebootPersistentResource", str(name)):
             self.client(PersistentResourceServiceClient, name.region).reboot_persistent_resource(
                 name=str(name), retry=None, timeout=CALL_TIMEOUT

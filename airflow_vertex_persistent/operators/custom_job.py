@@ -60,9 +60,9 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: ``job``, ``kind``, ``state``, ``region``, ``persistent_resource_id``, ``strategy``,
-        ``candidate``, ``fallback``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``, ``running_seconds``,
-        ``output_dir``, ``model_dir``, ``console_url``; each is also an XCom of its own, as
-        ``train.output["model_dir"]``.
+        ``candidate``, ``fallback``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``,
+        ``running_seconds``, ``output_dir``, ``model_dir``, ``console_url``; each is also an XCom of its own,
+        as ``train.output["model_dir"]``.
     """
 
     template_fields: Sequence[str] = (

@@ -74,8 +74,9 @@ class CancelOrphanedJobsOperator(VertexOperator):
     .. seealso:: :doc:`/operators/orphaned_jobs`
 
     :param only_report: A dry run: only say what would be cancelled. Default: ``True``. (templated)
-    :param dag_ids: Ids of DAGs that are no label as they are (capitals, dots, or longer than 63 characters), of which a
-        job carries a changed form only, and of DAGs that have been deleted. Default: none. (templated)
+    :param dag_ids: Ids of DAGs that are no label as they are (capitals, dots, or longer than 63 characters),
+        of which a job carries a changed form only, and of DAGs that have been deleted. Default: none.
+        (templated)
     :param kwargs: Region and connection, see :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: Full names of jobs: ``orphaned``; ``cancelled``, of those; ``unknown``, whose task Airflow does not know.
     :raises AirflowFailException: A parameter is wrong, or this installation has no name.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import ResourceSnapshot
 
 _SUBJECT = "wait for the persistent resource"
-_STORE_KEY = "vertex_outage_since"
+_STORE_KEY = "vertex_outage"
 
 
 class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
@@ -45,15 +45,16 @@ class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
     .. seealso:: :doc:`/operators/persistent_resource_sensor`
 
     :param resource_pool: Id of the pool in which machines must be free. Default: any pool. (templated)
-    :param free_replicas: How many machines must be free in one pool, at least. Those count by which an autoscaled pool may
-        still grow. Default: none, it is enough that the resource runs. (templated)
+    :param free_replicas: How many machines must be free in one pool, at least. Those count by which an
+        autoscaled pool may still grow. Default: none, it is enough that the resource runs. (templated)
     :param kwargs: Id, connection and region, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`, whose ``poll_interval`` takes the place of
         ``poke_interval`` in every mode; ``mode``, ``timeout``, ``soft_fail`` and the rest of Airflow's
         ``BaseSensorOperator``. ``deferrable=True`` goes before ``mode``.
     :return: As :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator`.
-    :raises PersistentResourceError: The resource is not there or in ERROR; for a lack of machines or quota the error is a
+    :raises PersistentResourceError: The resource is not there or in ERROR; for a lack of machines or quota
+        the error is a
         :class:`~airflow_vertex_persistent.exceptions.CapacityError` or a
         :class:`~airflow_vertex_persistent.exceptions.QuotaExceededError`.
     :raises AirflowFailException: A parameter is wrong, or no pool can ever have so many free machines.
@@ -156,22 +157,28 @@ class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
 
     def _wait_out(self, error: Exception, name: ResourceName, max_outage: float, context: Context) -> None:
         """Note that the service gave no answer; the next poke may be that of another process."""
-        store = context["task_state_store"]
-        now, since = datetime.now(UTC), store.get(_STORE_KEY)
+        now, since = datetime.now(UTC), self._outage_since(context)
         if since is None:
             self.log.warning("No answer from Vertex AI, still trying: %s", error)
-            store.set(_STORE_KEY, now.isoformat())
-        elif (now - datetime.fromisoformat(str(since))).total_seconds() >= max_outage:
-            store.delete(_STORE_KEY)
+            outage: Any = {"try_number": context["ti"].try_number, "since": now.isoformat()}
+            context["task_state_store"].set(_STORE_KEY, outage)
+        elif (now - since).total_seconds() >= max_outage:
             raise ServiceUnreachableError(
                 f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
             ) from error
 
     def _end_outage(self, context: Context) -> None:
-        store = context["task_state_store"]
-        if store.get(_STORE_KEY) is not None:
-            store.delete(_STORE_KEY)
+        if self._outage_since(context) is not None:
+            context["task_state_store"].delete(_STORE_KEY)
             self.log.info("Vertex AI answers again")
+
+    @staticmethod
+    def _outage_since(context: Context) -> datetime | None:
+        """Return when this attempt last stopped getting answers; what the one before saw does not count."""
+        outage: Any = context["task_state_store"].get(_STORE_KEY)
+        if outage is None or outage["try_number"] != context["ti"].try_number:
+            return None
+        return datetime.fromisoformat(outage["since"])
 
     def _result(self, snapshot: ResourceSnapshot | None) -> dict[str, Any]:
         """Return what the resource is like when it can be used, or raise why it never will."""

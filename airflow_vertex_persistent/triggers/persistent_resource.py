@@ -30,8 +30,8 @@ class PersistentResourceTrigger(VertexTrigger):
     """
     Waits until a persistent resource can be used, has free machines, is not used any more, or is gone.
 
-    Each wait also ends when what is waited for cannot come any more: the resource is not there, is in ERROR, or has no
-    pool of that size. Only *gone* waits for no resource at all.
+    Each wait also ends when what is waited for cannot come any more: the resource is not there, is in ERROR,
+    or has no pool of that size. Only *gone* waits for no resource at all.
 
     :param project_id: Project of the resource.
     :param persistent_resource_id: Its id.

@@ -101,7 +101,10 @@ def operate(cloud: Cloud, verb: str) -> Any:
     ],
 )
 def test_an_operation_on_a_resource(cloud: Cloud, verb: str, metadata: type, first: str, last: str) -> None:
-    """It is named below its resource, answers to the short name too, says how far it is and ends with the resource."""
+    """
+    It is named below its resource, answers to the short name too, says how far it is and ends with the
+    resource.
+    """
     operation = operate(cloud, verb)
     started: operations_pb2.Operation = operation.operation
     resource = cloud.resources.get_persistent_resource(name=name_of(cloud, f"for-{verb}"))
@@ -287,7 +290,10 @@ def test_waiting_jobs_are_cancelled_like_running_ones(cloud: Cloud, verb: str) -
 def test_a_failed_creation_says_why_in_the_resource(
     failing: Cloud, resource_id: str, code: int, text: str
 ) -> None:
-    """The operation only says that something went wrong; the resource never started, and can be deleted or rebooted."""
+    """
+    The operation only says that something went wrong; the resource never started, and can be deleted or
+    rebooted.
+    """
     operation = create(failing, resource_id)
     with pytest.raises(exceptions.InternalServerError) as caught:
         operation.result(timeout=20)

@@ -107,7 +107,10 @@ def test_a_late_reason_is_waited_for_together(
 def test_jobs_that_wait_too_long(
     cloud_with: Callable[..., Cloud], start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that has no machines by its deadline is overdue: what is on its way for all says so, as does a look alone."""
+    """
+    A job that has no machines by its deadline is overdue: what is on its way for all says so, as does a look
+    alone.
+    """
     cloud = cloud_with(provisioning_seconds=600)
     relay = start_relay(cloud.emulator.address)
     monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)

@@ -36,14 +36,16 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
     Create a persistent resource and wait until it runs.
 
     Idempotent: a resource of this id with the same spec is adopted, so it can be a setup task and be retried;
-    one that differs fails the task without retries and names the fields. With ``max_age`` it is replaced instead, as is
-    one that is too old or in ERROR, if this Airflow installation has made it and no job uses it.
+    one that differs fails the task without retries and names the fields. With ``max_age`` it is replaced
+    instead, as is one that is too old or in ERROR, if this Airflow installation has made it and no job uses
+    it.
 
-    A resource that is being deleted is waited for, and a name that stays taken after that, then it is created. A creation
-    that fails for lack of machines is deleted and tried again. ``max_wait_duration`` limits all of that.
+    A resource that is being deleted is waited for, and a name that stays taken after that, then it is
+    created. A creation that fails for lack of machines is deleted and tried again. ``max_wait_duration``
+    limits all of that.
 
-    A resource is billed from RUNNING on, whether jobs run on it or not. Killing the task leaves the resource: a teardown
-    deletes it.
+    A resource is billed from RUNNING on, whether jobs run on it or not. Killing the task leaves the resource:
+    a teardown deletes it.
 
     .. seealso:: :doc:`/operators/persistent_resource`
 
@@ -51,11 +53,12 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         A disk that is left out is ``pd-ssd`` with 100 GB. (templated)
     :param max_age: Replace a resource that is older, differs or is in ERROR: seconds, ``timedelta`` or text like
         ``"86400s"``. Google advises 30 days at most. Default: none is replaced. (templated)
-    :param when_in_use: What to do while jobs use a resource that should be replaced: ``"wait"`` for their end or ``"fail"``.
-        Default: wait. (templated)
-    :param max_wait_duration: For how long the task may wait before the resource is created, counted from the first try of
-        this execution: for jobs that use the one to be replaced, for the end of a deletion, for a name that is still
-        taken, for machines. Seconds, ``timedelta`` or text; 0: for ever. Default: two hours. (templated)
+    :param when_in_use: What to do while jobs use a resource that should be replaced: ``"wait"`` for their end
+        or ``"fail"``. Default: wait. (templated)
+    :param max_wait_duration: For how long the task may wait before the resource is created, counted from the
+        first try of this execution: for jobs that use the one to be replaced, for the end of a deletion, for
+        a name that is still taken, for machines. Seconds, ``timedelta`` or text; 0: for ever. Default: two
+        hours. (templated)
     :param display_name: Name in the console, 1 to 128 characters. Default: the id. (templated)
     :param labels: Labels of the resource. ``airflow_installation``, ``airflow_dag``, ``airflow_task`` and
         ``airflow_execution`` are added. (templated)

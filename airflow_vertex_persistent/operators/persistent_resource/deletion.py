@@ -65,26 +65,26 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
     """
     Delete a persistent resource unless somebody uses it, and wait until it is really gone.
 
-    Made to be a teardown task that several runs, or several DAGs, have for one resource: the last one out deletes it. A
-    run uses the resource from the success of its setup to the start of its teardown, with or without a job. So does
-    any other job on its machines. A setup that is under way is waited for, and so are jobs that are being
-    cancelled. The run that this task belongs to is no reason to keep it: a job that it has left running ends with the
-    resource.
+    Made to be a teardown task that several runs, or several DAGs, have for one resource: the last one out
+    deletes it. A run uses the resource from the success of its setup to the start of its teardown, with or
+    without a job. So does any other job on its machines. A setup that is under way is waited for, and so are
+    jobs that are being cancelled. The run that this task belongs to is no reason to keep it: a job that it
+    has left running ends with the resource.
 
-    Already gone is success, so it can be retried. A resource that is still being created is waited for first, since the
-    service does not delete it before.
+    Already gone is success, so it can be retried. A resource that is still being created is waited for first,
+    since the service does not delete it before.
 
     .. seealso:: :doc:`/operators/persistent_resource`
 
-    :param when_in_use: What to do while somebody uses the resource. ``"leave"``: succeed and let it be; the log and the
-        result say who uses it. ``"wait"``: until nobody does. ``"delete"``: ask nobody and delete it; the service
-        cancels the jobs on it. Default: ``"leave"``. (templated)
-    :param shared_with: Other DAGs that use the resource: the id of a DAG whose setup and teardown have the same ids as
-        here, or ``{"dag_id": ..., "setup": ..., "teardown": ...}``. Default: none. (templated)
+    :param when_in_use: What to do while somebody uses the resource. ``"leave"``: succeed and let it be; the
+        log and the result say who uses it. ``"wait"``: until nobody does. ``"delete"``: ask nobody and delete
+        it; the service cancels the jobs on it. Default: ``"leave"``. (templated)
+    :param shared_with: Other DAGs that use the resource: the id of a DAG whose setup and teardown have the
+        same ids as here, or ``{"dag_id": ..., "setup": ..., "teardown": ...}``. Default: none. (templated)
     :param setup_task_id: Id of the task from whose success on a run of this DAG uses the resource. Default: the setup
         tasks directly upstream. (templated)
-    :param max_wait_duration: For how long each attempt looks again until it is decided who uses the resource: seconds,
-        ``timedelta`` or text like ``"7200s"``; 0 for ever. Default: 2 hours. (templated)
+    :param max_wait_duration: For how long each attempt looks again until it is decided who uses the resource:
+        seconds, ``timedelta`` or text like ``"7200s"``; 0 for ever. Default: 2 hours. (templated)
     :param kwargs: Id, connection, region and waiting, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.

@@ -38,10 +38,11 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: ``persistent_resource`` (full name), ``persistent_resource_id``, ``region``, ``state``, ``create_time``,
-        ``start_time``, ``age_seconds``, ``labels``, ``error`` (the service's reason for ERROR, else ``None``) and ``pools``,
-        a list with ``id``, ``machine_type``, ``accelerator_type``, ``accelerator_count``, ``disk_type``, ``disk_size_gb``,
-        ``replica_count``, ``min_replica_count``, ``max_replica_count``, ``used_replica_count`` and ``free_replica_count`` of
-        each. Free are the machines that no job uses, those included by which an autoscaled pool may still grow.
+        ``start_time``, ``age_seconds``, ``labels``, ``error`` (the service's reason for ERROR, else ``None``)
+        and ``pools``, a list with ``id``, ``machine_type``, ``accelerator_type``, ``accelerator_count``,
+        ``disk_type``, ``disk_size_gb``, ``replica_count``, ``min_replica_count``, ``max_replica_count``,
+        ``used_replica_count`` and ``free_replica_count`` of each. Free are the machines that no job uses,
+        those included by which an autoscaled pool may still grow.
     :raises PersistentResourceError: It is not there.
     """
 
@@ -87,7 +88,8 @@ class ListPersistentResourcesOperator(VertexOperator):
     :param labels: Only resources that have all of these labels. Default: every resource. (templated)
     :param kwargs: Region and connection, see :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: A list of what
-        :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator` returns of one.
+        :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator`
+        returns of one.
     """
 
     template_fields: Sequence[str] = ("labels", *VertexOperator.template_fields)

@@ -36,9 +36,9 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
     """
     Restart all machines of a persistent resource and wait until it runs again.
 
-    Works in RUNNING and in ERROR. What a reboot does to jobs is not documented: count on losing them. Machines that are
-    scarce may be lost too, and an autoscaled pool comes back at its smallest. A reboot that somebody else, or an attempt
-    before this one, has begun is waited for and counts.
+    Works in RUNNING and in ERROR. What a reboot does to jobs is not documented: count on losing them.
+    Machines that are scarce may be lost too, and an autoscaled pool comes back at its smallest. A reboot that
+    somebody else, or an attempt before this one, has begun is waited for and counts.
 
     .. seealso:: :doc:`/operators/reboot_persistent_resource`
 
@@ -48,8 +48,9 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: As :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator`.
-    :raises PersistentResourceError: The resource is in use, not there, being deleted, or does not come up again; for a
-        lack of machines or quota the error is a :class:`~airflow_vertex_persistent.exceptions.CapacityError` or a
+    :raises PersistentResourceError: The resource is in use, not there, being deleted, or does not come up
+        again; for a lack of machines or quota the error is a
+        :class:`~airflow_vertex_persistent.exceptions.CapacityError` or a
         :class:`~airflow_vertex_persistent.exceptions.QuotaExceededError`.
     """
 

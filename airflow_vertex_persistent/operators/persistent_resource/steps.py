@@ -53,7 +53,8 @@ class CreationSteps:
     :param name: Its full name.
     :param wanted: What it should be, as ``specs.persistent_resource`` returns it.
     :param labels: Labels that say whose it is.
-    :param max_age: Seconds after which a resource is replaced, as is one that differs or is in ERROR; ``None``: none is.
+    :param max_age: Seconds after which a resource is replaced, as is one that differs or is in ERROR;
+        ``None``: none is.
     :param fail_in_use: Whether a resource that is to be replaced, but is used, is an error.
     :param max_wait_duration: Seconds for all waiting before the resource is created; 0: no limit.
     :param poll_interval: Seconds between two looks where nothing can be watched.
@@ -207,7 +208,10 @@ class CreationSteps:
         return self._limited(until_unused(reason, snapshot, self.poll_interval))
 
     def _pause(self, reason: str, longest: float = 60.0) -> Wait:
-        """Do not try to create it before some time has passed, more each time; at the end of all time try once more."""
+        """
+        Do not try to create it before some time has passed, more each time; at the end of all time try once
+        more.
+        """
         seconds = outage_pause(self.poll_interval, self.record.pauses, longest)
         seconds = min(seconds, self._seconds_left(reason))
         self._note(

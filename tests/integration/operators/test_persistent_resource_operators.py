@@ -39,7 +39,10 @@ RESULT_KEYS = {
 
 
 def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
-    """A resource that is created runs when the task ends, has labels that say whose it is, and the result says which."""
+    """
+    A resource that is created runs when the task ends, has labels that say whose it is, and the result says
+    which.
+    """
     create(deferrable=deferrable, labels={"team": "ranking"}, display_name="Nightly")
     result = run_dag().result("create")
     live = empty_cloud.resource()

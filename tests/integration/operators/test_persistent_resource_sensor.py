@@ -104,7 +104,10 @@ def test_machines_that_are_not_there_yet(empty_cloud: Cloud, sense: Make, run_da
 def test_machines_that_never_come(
     sense: Make, run_dag: Callable[[], Run], pool: str | None, told: str
 ) -> None:
-    """Waiting for more machines than a pool can have, or for a pool that is not there, is an error with no retries."""
+    """
+    Waiting for more machines than a pool can have, or for a pool that is not there, is an error with no
+    retries.
+    """
     sense(free_replicas=3, resource_pool=pool, retries=3)
     error = run_dag().error("sense")
     assert type(error) is AirflowFailException

@@ -173,7 +173,10 @@ def test_which_executions_are_one_run(changes: dict[str, Any], *, same: bool) ->
 
 
 def test_how_long_a_job_may_still_show_up() -> None:
-    """Only between the begin of a create and the keeping of its answer, and only for so long, a job may be on its way."""
+    """
+    Only between the begin of a create and the keeping of its answer, and only for so long, a job may be on
+    its way.
+    """
     execution = Execution.new(0, "demo-project", "europe-west4")
     assert execution.seconds_to_look(60.0) == 0
     assert 55 < execution.creating().seconds_to_look(60.0) <= 60

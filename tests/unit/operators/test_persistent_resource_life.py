@@ -7,12 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from google.api_core.exceptions import ServiceUnavailable
 from google.cloud.aiplatform_v1.types import CustomJob
 
-from airflow_vertex_persistent.exceptions import CapacityError, PersistentResourceError
+from airflow_vertex_persistent.exceptions import (
+    CapacityError,
+    PersistentResourceError,
+    ServiceUnreachableError,
+)
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
@@ -158,3 +164,17 @@ def test_a_deferred_sensor_runs_out_of_time(kind: type[Exception], *, soft_fail:
     sensor = PersistentResourceSensor(**PLACE, soft_fail=soft_fail)
     with pytest.raises(kind):
         sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+
+
+def test_each_attempt_has_all_of_max_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that starts in the outage in which the last one failed waits it out anew."""
+    store = Store()
+    sensor = PersistentResourceSensor(**{**PLACE, "deferrable": False}, max_outage=1e-6)
+    no_answer = Mock(side_effect=ServiceUnavailable("away"))
+    monkeypatch.setattr(sensor, "_hook", SimpleNamespace(default_project_id="acme", get=no_answer))
+
+    for try_number in (1, 2):
+        attempt: Any = {"task_state_store": store, "ti": SimpleNamespace(try_number=try_number)}
+        assert not sensor.poke(attempt).is_done
+        with pytest.raises(ServiceUnreachableError, match=r"for max_outage"):
+            sensor.poke(attempt)

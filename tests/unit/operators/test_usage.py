@@ -79,7 +79,10 @@ def test_the_tables_have_every_state() -> None:
 
 @pytest.mark.parametrize(("setup", "teardown"), list(product(SETUPS, TEARDOWNS)))
 def test_a_run_uses_it_from_its_setup_to_its_teardown(setup: str | None, teardown: str | None) -> None:
-    """In every combination of states, a run uses the resource unless its setup is undone or its teardown has started."""
+    """
+    In every combination of states, a run uses the resource unless its setup is undone or its teardown has
+    started.
+    """
     expected = "unused" if TEARDOWNS[teardown] else SETUPS[setup]
     assert verdict(SPAN, {"create": setup, "delete": teardown}) == expected
 
@@ -271,7 +274,10 @@ def steps_of(world: World) -> list[World]:
 
 
 def test_the_last_one_out_deletes() -> None:
-    """However the steps of three runs mix: no run loses the resource that it has set up, and none is left at the end."""
+    """
+    However the steps of three runs mix: no run loses the resource that it has set up, and none is left at the
+    end.
+    """
     begin: World = ((0, 0, 0), False)
     seen, queue = {begin}, [begin]
     while queue:

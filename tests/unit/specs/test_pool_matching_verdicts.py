@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said before a job is sent, and what the emulator's own code, written independently, says of the same job."""
+"""
+What is said before a job is sent, and what the emulator's own code, written independently, says of the same
+job.
+"""
 
 from __future__ import annotations
 

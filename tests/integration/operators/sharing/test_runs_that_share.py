@@ -22,7 +22,10 @@ USES = {"create": "success"}
 
 
 def test_another_run_keeps_it(cloud: Cloud, night: Night) -> None:
-    """While another run is between setup and teardown the resource stays, without any job on it, and the task says why."""
+    """
+    While another run is between setup and teardown the resource stays, without any job on it, and the task
+    says why.
+    """
     night.make()
     other = night.add_run(USES)
     result = night.result()
