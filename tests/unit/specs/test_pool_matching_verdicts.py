@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What is said before a job is sent, and what the emulator's own code, written independently, says of the same
-job.
-"""
+"""What is said of a job before it is sent, and what the emulator's own, independent code says of it."""
 
 from __future__ import annotations
 
