@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs that overlap on one persistent resource, with a real scheduler between them."""
+"""Tasks that share a persistent resource, with a real scheduler and triggerer between them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from airflow_vertex_persistent.emulator.faults import FaultKind
 
 if TYPE_CHECKING:
     from stage import Stage, Training
@@ -48,3 +50,15 @@ def test_the_last_one_out_deletes(stage: Stage, mode: str) -> None:
     assert any(deletion(training)["deleted"] for training in (second, third))
     assert resource_of(third) == "is not there"
     assert [training.states() for training in (first, second, third)] == [["SUCCEEDED"]] * 3
+
+
+def test_machines_that_are_taken_are_waited_for(stage: Stage, mode: str) -> None:
+    """A task whose job got no machines tries again after a pause, within the same attempt, and goes on watching."""
+    stage.control.clear_faults()
+    stage.control.add_fault("CreateCustomJob", FaultKind.STOCKOUT, times=2)
+    training = stage.begin(f"queued_{mode}")
+    training.let_end()
+    training.wait_for_task("success")
+    assert training.states() == ["FAILED", "FAILED", "SUCCEEDED"]
+    assert training.result()["job"] == training.jobs()[-1].name
+    assert training.log().count("Trying again in") == 2

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.aiplatform_v1.types import JobState, PersistentResource
 
 from airflow_vertex_persistent.emulator import EmulatorControl
-from airflow_vertex_persistent.exceptions import PersistentResourceError
+from airflow_vertex_persistent.exceptions import CapacityError, PersistentResourceError
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
 
 if TYPE_CHECKING:
@@ -71,6 +71,19 @@ def test_reboot_one_in_error(
     empty_cloud.create_resource()
     reboot(deferrable=deferrable)
     assert run_dag().result("reboot")["state"] == "RUNNING"
+
+
+def test_machines_that_a_reboot_loses(
+    cloud: Cloud, reboot: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """A resource that does not come up again ends the task with the service's own reason."""
+    with EmulatorControl(cloud.address) as control:
+        control.add_fault(REBOOT, "stockout")
+    reboot(deferrable=deferrable)
+    error = run_dag().error("reboot")
+    assert type(error) is CapacityError
+    assert "is in ERROR: Resources are insufficient in region: europe-west4." in str(error)
+    assert "Next step: " in str(error)
 
 
 def test_one_in_use_is_left_alone(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A DAG with the task ``train`` for each way in which a test stops it, one that sweeps up, and those whose runs share a
+A DAG with the task ``train`` for each way in which a test stops it, one that sweeps up, and those that share a
 persistent resource.
 """
 
@@ -77,6 +77,7 @@ for mode in ("blocking", "deferrable"):
     dag(f"result_not_reported_{mode}", DiesBeforeItReports, **retried)
     dag(f"marked_as_failed_{mode}", deferrable=deferrable)
     dag(f"cleared_{mode}", deferrable=deferrable)
+    dag(f"queued_{mode}", deferrable=deferrable, when_busy="queue")
     dag(f"execution_timeout_{mode}", deferrable=deferrable, execution_timeout=EXECUTION_TIMEOUT)
 
     shared(f"shared_{mode}", deferrable=deferrable)
