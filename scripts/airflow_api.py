@@ -23,8 +23,7 @@ class AirflowApi:
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user = user
         self._password = password
-        # Loopback only: a proxy that the environment names must not get to see this. The database, an SQLite
-        # file that many processes write, may keep the server waiting for a minute.
+        # Loopback only: a proxy that the environment names must not get to see this.
         self._http = httpx.Client(base_url=url, timeout=90, trust_env=False)
 
     def close(self) -> None:
@@ -43,56 +42,52 @@ class AirflowApi:
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler start runs of a DAG."""
-        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
     def dags(self) -> list[str]:
         """Return the ids of the DAGs that the DAG processor has read so far."""
-        return [dag["dag_id"] for dag in self._call("GET", "/dags").json()["dags"]]
+        return [dag["dag_id"] for dag in self.call("GET", "/dags").json()["dags"]]
 
     def import_errors(self) -> list[str]:
         """Return what went wrong while DAG files were read."""
-        return [error["stack_trace"] for error in self._call("GET", "/importErrors").json()["import_errors"]]
+        return [error["stack_trace"] for error in self.call("GET", "/importErrors").json()["import_errors"]]
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a run by hand and return its id; an SQLite file that was locked for too long is tried again."""
+        """Start a run by hand and return its id."""
         run_id = f"manual__{uuid4()}"
         body = {"logical_date": None, "conf": conf, "dag_run_id": run_id}
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code == httpx.codes.CONFLICT:
-                    break  # an earlier try has started it
-                if not error.response.is_server_error or not tries_left:
-                    raise
-            else:
-                break
+        try:
+            self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+        except httpx.HTTPStatusError as error:
+            # The id is new: it was an earlier try that has started it.
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise
         return run_id
 
     def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the runs of a DAG, the oldest first."""
-        runs = self._call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "id"}).json()["dag_runs"]
+        runs = self.call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "id"}).json()["dag_runs"]
         return list(runs)
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return one run."""
-        return dict(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json())
+        return dict(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json())
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task instances of a run by task id."""
-        answer = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()
+        answer = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()
         return {instance["task_id"]: instance for instance in answer["task_instances"]}
 
     def count_task_instances(self, dag_id: str, run_id: str, state: str) -> int:
         """Return how many task instances of a run are in a state; lists hold at most a hundred of them."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        return int(self._call("GET", path, params={"state": state, "limit": 1}).json()["total_entries"])
+        return int(self.call("GET", path, params={"state": state, "limit": 1}).json()["total_entries"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """Return what a task has handed over, or None when it has not."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         try:
-            return self._call("GET", path).json()["value"]
+            return self.call("GET", path).json()["value"]
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
@@ -102,7 +97,7 @@ class AirflowApi:
         """Return the log of one try of a task, errors included."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         text = []
-        for line in self._call("GET", path).json()["content"]:
+        for line in self.call("GET", path).json()["content"]:
             # Airflow's pages fold lines by these marks.
             if not line["event"].startswith(("::group::", "::endgroup::")):
                 text.append(f"{line.get('level', ''):8}{line['event']}")
@@ -110,9 +105,19 @@ class AirflowApi:
             text.extend(f"{'':8}{error['exc_type']}: {error['exc_value']}" for error in errors)
         return "\n".join(text)
 
-    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """
+        Return the answer to any call.
+
+        An error of the server's own is tried again: where its database is an SQLite file, that was locked when it
+        was to note the action, and nothing has happened yet.
+        """
         if "Authorization" not in self._http.headers:
             login = {"username": self._user, "password": self._password}
             token = self._http.post("/auth/token", json=login).raise_for_status().json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-        return self._http.request(method, f"/api/v2{path}", **content).raise_for_status()
+        for _ in range(_TRIES):
+            answer = self._http.request(method, f"/api/v2{path}", **content)
+            if not answer.is_server_error:
+                break
+        return answer.raise_for_status()

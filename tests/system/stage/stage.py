@@ -110,7 +110,7 @@ class Stage:
         query = {"job_type": "TriggererJob", "job_state": "running", "is_alive": True, "hostname": name}
 
         def alive() -> bool:
-            return bool(self.airflow.api._call("GET", "/jobs", params=query).json()["jobs"])
+            return bool(self.airflow.api.call("GET", "/jobs", params=query).json()["jobs"])
 
         self.wait_for(alive, f"{name} is alive")
 
@@ -225,7 +225,7 @@ class Training:
 
     def act(self, method: str, path: str, **body: Any) -> None:
         """Do what a button of Airflow's pages does."""
-        self.stage.airflow.api._call(method, f"/dags/{self.dag_id}/{path}", json=body)
+        self.stage.airflow.api.call(method, f"/dags/{self.dag_id}/{path}", json=body)
 
     def mark_as_failed(self) -> None:
         """Mark the task as failed."""
