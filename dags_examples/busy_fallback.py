@@ -8,8 +8,9 @@ job runs on machines of the same kind that are provisioned for it alone.
 Why: a model that is due in the morning should neither wait for another team's night, nor keep machines of its own
 warm for that. On demand it starts some minutes later and costs extra, so the last task says which it was.
 
-Needs: the connection ``google_cloud_default``, a persistent resource with one kind of machine, and the bucket and
-the image that the DAG file names; the image is built from ``trainer/``.
+Needs: the connection ``google_cloud_default``, a persistent resource that is up and has one kind of machine, as
+``persistent_resource_rotation.py`` keeps it, and the bucket and the image that the DAG file names; the image is built
+from ``trainer/``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def busy_fallback() -> None:
     train = PersistentResourceCustomJobOperator(
         task_id="train",
         region="europe-west4",
-        persistent_resource_id="nightly-digits",
+        persistent_resource_id="always-warm",
         # Machine and disk are those of the resource's only pool, on demand too.
         container_uri=IMAGE,
         args=["--data-date={{ dag_run.run_after | ds }}", "--max-iter=40"],
@@ -62,7 +63,7 @@ def busy_fallback() -> None:
     def say_where(fallback: str | None, queued_seconds: float) -> str:
         """Tell where the model was trained."""
         where = "on demand" if fallback else "on warm machines"
-        logger.info("Trained %s, %.0f seconds after it was asked for", where, queued_seconds)
+        logger.info("Trained %s; its job waited for machines for %.0f seconds", where, queued_seconds)
         return where
 
     say_where(train.output["fallback"], train.output["queued_seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_vertex_persistent.exceptions import CapacityError
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.training_job import TrainingOperator
@@ -12,6 +13,7 @@ from airflow_vertex_persistent.operators.warm_machines import (
     ON_DEMAND,
     BusyPolicy,
     MachinesTakenError,
+    capacity_error,
     is_busy,
     on_demand_job,
     warm_job,
@@ -20,8 +22,9 @@ from airflow_vertex_persistent.specs.checks import check_persistent_resource_id
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, custom_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from airflow_vertex_persistent.exceptions import VertexTrainingError
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.operators.base import Duration
@@ -50,7 +53,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
     :param when_busy: What to do while other jobs have the machines. ``"queue"``: wait for them. ``"fail"``: end with
         ``CapacityError``, which is worth a retry. ``"on_demand"``: run the same job on other machines, outside of the
         resource, which costs extra; the log, the label ``airflow_fallback`` and the result say so, and it holds for
-        all retries until the task is cleared. Default: ``"queue"``. (templated)
+        all retries of a durable task until it is cleared. Default: ``"queue"``. (templated)
     :param max_wait_duration: For how long jobs of the task may wait for machines, retries included: seconds,
         ``timedelta`` or text like ``"3600s"``; 0: for ever. Then the job is cancelled, and the task ends with
         ``MaxWaitExceededError`` (``"queue"``) or does what ``when_busy`` says. A job that is created later has up to
@@ -124,6 +127,13 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         hook, name = self._resource(request, execution)
         if is_busy(error, request, hook, name, before=self._busy):
             raise MachinesTakenError(f"Vertex AI refused the custom job: {error}") from error
+
+    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
+        """Return the error of a job that has ended without success; on a busy resource, what helps there."""
+        error = super().job_error(job, details)
+        if type(error) is CapacityError and job["persistent_resource_id"]:
+            return capacity_error(str(error).rpartition("\nNext step: ")[0])
+        return error
 
     def result(self, job: JobSnapshot) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""

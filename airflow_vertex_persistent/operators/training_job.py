@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import CapacityError, JobCancelledError, job_error
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    CapacityError,
+    JobCancelledError,
+    VertexTrainingError,
+    call_problem,
+    job_error,
+)
 from airflow_vertex_persistent.links import (
     PersistentResourcesLink,
     TrainingJobLink,
@@ -85,6 +92,10 @@ class TrainingOperator(StoppableOperator):
 
         :raises MachinesTakenError: There are no machines for the job now.
         """
+
+    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
+        """Return the error of a job that has ended without success."""
+        return job_error(job, details)
 
     def result(self, job: JobSnapshot) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
@@ -173,7 +184,7 @@ class TrainingOperator(StoppableOperator):
         self._job_ended = True
         if job_phase(job["state"]) is JobPhase.SUCCEEDED:
             return self._succeeded(job)
-        error = job_error(job, event["details"])
+        error = self.job_error(job, event["details"])
         overdue = overdue and isinstance(error, JobCancelledError)
         if overdue:
             error = overdue_error(job)
@@ -218,11 +229,11 @@ class TrainingOperator(StoppableOperator):
         )
         if execution != self._execution:
             self.keep(context, execution)
-        why = str(error).partition("\n")[0]
+        why = str(error).partition("\n")[0].rstrip(".")
         if pause == 0:
             self.log.warning("%s. The same job runs on demand instead", why)
             return
-        self.log.warning("%s. Trying again in %.0f s", why, pause)
+        self.log.warning("%s. Trying again in %.1f s", why, pause)
         self.pause(context, pause)
 
     def _submit(
@@ -254,6 +265,11 @@ class TrainingOperator(StoppableOperator):
             nonlocal execution
             execution = self._execution = execution.after(job)
 
+        def refused(error: Exception) -> None:
+            if call_problem(error) not in {None, CallProblem.TRANSIENT}:
+                keep(execution.refused())  # nothing was created: the next attempt need not look for it
+            self.check_refusal(error, request, execution)
+
         labels = self._labels(context, execution, request)
         submission = Submission(
             hook=hook,
@@ -263,7 +279,7 @@ class TrainingOperator(StoppableOperator):
             max_outage=watch["max_outage"],
             before_create=before_create,
             after_create=after_create,
-            refused=lambda error: self.check_refusal(error, request, execution),
+            refused=refused,
             after_end=after_end,
             wait_for=self._wait_for(watch),
             stopped=lambda: self._stopped,

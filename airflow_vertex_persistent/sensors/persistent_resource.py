@@ -195,9 +195,13 @@ class PersistentResourceSensor(PersistentResourceOperator, BaseSensorOperator):
                 f"{pool['id']} ({pool['max_replica_count'] or pool['replica_count']} machines)"
                 for pool in snapshot["pools"]
             )
-            pool = "one pool" if self.resource_pool is None else f"pool {self.resource_pool!r}"
+            what = f"never has {wanted} free machines in one pool"
+            if self.resource_pool is not None:
+                known = any(pool["id"] == self.resource_pool for pool in snapshot["pools"])
+                which = f"pool {self.resource_pool!r}"
+                what = f"never has {wanted} free machines in {which}" if known else f"has no {which}"
             raise AirflowFailException(
-                f"{name} never has {wanted} free machines in {pool}. Its pools: {pools}\n"
+                f"{name} {what}. Its pools: {pools}\n"
                 "Next step: wait for less, or write the id of another pool."
             )
         return resource_result(snapshot)

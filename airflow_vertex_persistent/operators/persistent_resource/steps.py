@@ -149,7 +149,8 @@ class CreationSteps:
             return []
         age = seconds_between(snapshot["create_time"], datetime.now(UTC).isoformat())
         if age is not None and age > self.max_age:
-            reasons.append(f"it is {age / _SECONDS_PER_DAY:.1f} days old")
+            days = age / _SECONDS_PER_DAY
+            reasons.append(f"it is {days:.1f} days old" if days >= 1 else f"it is {age:.0f} seconds old")
         return reasons
 
     def _replace_lost(self, snapshot: ResourceSnapshot) -> Wait:
@@ -269,4 +270,6 @@ def _not_ours(name: ResourceName, why: str, owner: str | None, ours: str | None)
         none = f"it has no label {INSTALLATION_LABEL}"
         whose = f"this Airflow did not make it: {none if owner is None else label}"
         step = "leave it to whoever made it, without max_age; or delete it, and this task makes another"
+        if owner is not None:
+            step += f"; if it is yours, from before a change of configuration, set installation to {owner!r}"
     return f"{name} should be replaced, but {whose}\nWhy replace it: {why}\nNext step: {step}."

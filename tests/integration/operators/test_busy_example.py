@@ -29,7 +29,7 @@ def dag() -> DAG:
 
 @pytest.mark.parametrize(
     ("busy", "resource", "where"),
-    [(False, "nightly-digits", "on warm machines"), (True, None, "on demand")],
+    [(False, "always-warm", "on warm machines"), (True, None, "on demand")],
     ids=["free", "busy"],
 )
 def test_the_example(  # noqa: PLR0917 - one row of a table
@@ -43,9 +43,9 @@ def test_the_example(  # noqa: PLR0917 - one row of a table
     """It trains where it can, and says where that was."""
     train: Any = dag.get_task("train")
     cloud = start_cloud(train.container_uri)
-    cloud.create_resource("nightly-digits")
+    cloud.create_resource("always-warm")
     if busy:
-        cloud.occupy("nightly-digits")
+        cloud.occupy("always-warm")
     run = run_dag()
     assert run.result()["persistent_resource_id"] == resource
     assert run.result("say_where") == where

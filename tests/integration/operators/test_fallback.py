@@ -104,6 +104,8 @@ def test_the_decision_outlives_the_attempt(
     assert run.result()["fallback"] == "on_demand"
     assert [isinstance(error, VertexTrainingError) for error in run.errors["train"]] == [True]
     assert [job.labels.get("airflow_fallback") for job in ours(relayed_cloud)] == ["on_demand"]
+    # Refused is refused: no job may still show up, so there is one look before each create, and one after.
+    assert relay.count("ListCustomJobs") == 3
 
 
 def test_training_code_that_fails_on_demand(

@@ -98,7 +98,11 @@ def test_machines_that_are_not_there_yet(empty_cloud: Cloud, sense: Make, run_da
 
 @pytest.mark.parametrize(
     ("pool", "told"),
-    [(None, "never has 3 free machines in one pool"), ("gpu", "never has 3 free machines in pool 'gpu'")],
+    [
+        (None, "never has 3 free machines in one pool"),
+        ("gpu", "has no pool 'gpu'"),
+        ("n1-standard-4", "never has 3 free machines in pool 'n1-standard-4'"),
+    ],
 )
 @pytest.mark.usefixtures("cloud")
 def test_machines_that_never_come(
