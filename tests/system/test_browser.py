@@ -259,14 +259,14 @@ def test_the_finished_run_is_green(pages: Pages, triggered_run: TriggeredRun) ->
     """The page of the run shows that each of its tasks has succeeded."""
 
     def tasks_and_states(driver: Chrome) -> list[list[str]]:
-        return [row.text.splitlines()[:2] for row in driver.find_elements(*TASK_ROWS)]
+        return sorted(row.text.splitlines()[:2] for row in driver.find_elements(*TASK_ROWS))
 
     with pages.failures_pictured():
         # Wide enough for the names of the operators, and no wider.
         pages.resize(1355, 740)
         pages.open(triggered_run.page)
         pages.click(*SORT_BY_START)
-        expected = [[task, "Success"] for task in TASKS]
+        expected = [[task, "Success"] for task in sorted(TASKS)]
         pages.wait_for(lambda driver: tasks_and_states(driver) == expected, "five tasks that have succeeded")
         pages.take_picture("finished_run")
 
