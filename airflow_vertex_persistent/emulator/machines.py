@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Machine shapes: which types exist, which GPUs they can have, and when two pools are the same.
-
-The table is the one of Vertex AI's page on configuring compute resources for training.
-"""
+"""Machine shapes: which types exist, whether their GPUs are those of the table, and when two pools are the same."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.cloud.aiplatform_v1.types import AcceleratorType, DiskSpec, MachineSpec
+
+from .gpus import BUILT_IN, GPUS
 
 if TYPE_CHECKING:
     from .errors import Problems
@@ -22,27 +20,6 @@ _PLAIN = re.compile(
 )
 _N1 = re.compile(r"n1-(standard|highmem|highcpu)-\d+")
 _TPU = re.compile(r"cloud-tpu|ct\w+-hightpu-\d+t")
-_N1_GPUS = {
-    AcceleratorType.NVIDIA_TESLA_T4: (1, 2, 4),
-    AcceleratorType.NVIDIA_TESLA_V100: (1, 2, 4, 8),
-    AcceleratorType.NVIDIA_TESLA_P100: (1, 2, 4),
-    AcceleratorType.NVIDIA_TESLA_P4: (1, 2, 4),
-}
-_FIXED_GPUS = {
-    **{f"g2-standard-{n}": (AcceleratorType.NVIDIA_L4, 1) for n in (4, 8, 12, 16, 32)},
-    "g2-standard-24": (AcceleratorType.NVIDIA_L4, 2),
-    "g2-standard-48": (AcceleratorType.NVIDIA_L4, 4),
-    "g2-standard-96": (AcceleratorType.NVIDIA_L4, 8),
-    **{f"a2-highgpu-{n}g": (AcceleratorType.NVIDIA_TESLA_A100, n) for n in (1, 2, 4, 8)},
-    "a2-megagpu-16g": (AcceleratorType.NVIDIA_TESLA_A100, 16),
-    **{f"a2-ultragpu-{n}g": (AcceleratorType.NVIDIA_A100_80GB, n) for n in (1, 2, 4, 8)},
-    **{f"a3-highgpu-{n}g": (AcceleratorType.NVIDIA_H100_80GB, n) for n in (1, 2, 4, 8)},
-    "a3-megagpu-8g": (AcceleratorType.NVIDIA_H100_MEGA_80GB, 8),
-    "a3-ultragpu-8g": (AcceleratorType.NVIDIA_H200_141GB, 8),
-    "a4-highgpu-8g": (AcceleratorType.NVIDIA_B200, 8),
-    "a4x-highgpu-4g": (AcceleratorType.NVIDIA_GB200, 4),
-    **{f"g4-standard-{48 * n}": (AcceleratorType.NVIDIA_RTX_PRO_6000, n) for n in (1, 2, 4, 8)},
-}
 # On these machines a disk that nobody chose is a hyperdisk.
 _HYPERDISK_MACHINES = ("a3-ultragpu-8g", "a4-highgpu-8g")
 
@@ -55,9 +32,12 @@ class Shape(NamedTuple):
     disk_gb: int
 
 
-def _label(kind: int) -> str:
+def gpu_name(machine: MachineSpec) -> str:
+    """Name of a machine's AcceleratorType, empty for none."""
+    # The raw number: proto-plus warns of one that it does not know.
+    kind = MachineSpec.pb(machine).accelerator_type
     known: dict[int, str] = {int(member): name for name, member in AcceleratorType.__members__.items()}
-    return known.get(kind, f"accelerator type {kind}")
+    return known.get(kind, f"accelerator type {kind}") if kind else ""
 
 
 def effective_disk(machine: MachineSpec, disk: DiskSpec) -> DiskSpec:
@@ -80,27 +60,26 @@ def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
 
     :param field: path of the machine spec in the request.
     """
-    # The raw number: proto-plus warns of one that it does not know.
-    kind, count = MachineSpec.pb(machine).accelerator_type, machine.accelerator_count
+    gpu, count = gpu_name(machine), machine.accelerator_count
     name = machine.machine_type
-    if name in _FIXED_GPUS:
-        gpu, fixed = _FIXED_GPUS[name]
+    if name in BUILT_IN:
+        built_in, fixed = BUILT_IN[name]
         problems.check(
-            (kind, count) == (gpu, fixed),
+            (gpu, count) == (built_in, fixed),
             field,
-            f'Machine type "{name}" has exactly {fixed} {_label(gpu)}, not {count} {_label(kind)}.',
+            f'Machine type "{name}" has exactly {fixed} {built_in}, not {count} {gpu or "accelerators"}.',
         )
     elif _N1.fullmatch(name):
-        allowed = _N1_GPUS.get(kind, ())
-        none = not kind and not count
+        allowed = GPUS[gpu].n1_counts if gpu in GPUS else ()
+        none = not gpu and not count
         problems.check(
             none or count in allowed,
             field,
-            f'Machine type "{name}" cannot have {count} {_label(kind)}'
+            f'Machine type "{name}" cannot have {count} {gpu or "accelerators"}'
             + (f"; possible counts: {', '.join(map(str, allowed))}." if allowed else "."),
         )
     elif _PLAIN.fullmatch(name):
-        problems.check(not kind and not count, field, f'Machine type "{name}" cannot have accelerators.')
+        problems.check(not gpu and not count, field, f'Machine type "{name}" cannot have accelerators.')
     elif not _TPU.fullmatch(name):
         problems.add(f"{field}.machine_type", f'Machine type "{name}" is not supported.')
 
