@@ -105,7 +105,26 @@ def _parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", help="projects/PROJECT/locations/REGION/persistentResources/ID"
     )
     broken.add_argument("--text", default=CLUSTER_ERROR, help="its error (%(default)s)")
+    _add_capacity(commands, host)
     return parser
+
+
+def _add_capacity(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], host: argparse.ArgumentParser
+) -> None:
+    shown = commands.add_parser(
+        "capacity", parents=[host], help="list machines outside persistent resources, and who waits for them"
+    )
+    shown.set_defaults(run=_capacity)
+    stock = commands.add_parser(
+        "set-stock", parents=[host], help="say how many machines there are from now on"
+    )
+    stock.set_defaults(run=_set_stock)
+    stock.add_argument("where", metavar="REGION/MACHINE_TYPE", help="either may be *")
+    stock.add_argument("stock", metavar="STOCK", help="as for start --stock")
+    preempted = commands.add_parser("preempt", parents=[host], help="take the machines of a Spot job away")
+    preempted.set_defaults(run=_preempt)
+    preempted.add_argument("job", metavar="JOB", help="id of the job, or its full name")
 
 
 def _add_faults(
@@ -133,14 +152,15 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
     """Make one option of each setting."""
     for setting in fields(EmulatorSettings):
         option, text = "--" + setting.name.replace("_", "-"), setting.metadata["text"]
-        if setting.name == "resource_errors":
+        if "form" in setting.metadata:
             group.add_argument(
-                "--resource-error",
+                setting.metadata["option"],
                 dest=setting.name,
                 action="append",
+                default=[],
                 type=_pair,
-                metavar="ID=TEXT",
-                help=text,
+                metavar=setting.metadata["form"],
+                help=f"{text}; repeatable",
             )
         elif isinstance(setting.default, bool):
             group.add_argument(option, action="store_true", default=False, help=text)
@@ -173,6 +193,12 @@ def _pair(text: str) -> tuple[str, str]:
     return head, tail
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise CommandError(f"{text!r} is no whole number")
+    return int(text)
+
+
 def _image(text: str) -> tuple[str, Path]:
     # The folder comes last and may hold no "=", while nothing forbids a digest with one in the URI.
     uri, sign, folder = text.rpartition("=")
@@ -199,7 +225,8 @@ def _start(options: argparse.Namespace) -> int:
     settings: dict[str, Any] = {
         setting.name: getattr(options, setting.name) for setting in fields(EmulatorSettings)
     }
-    settings["resource_errors"] = dict(settings["resource_errors"] or ())
+    settings |= {name: dict(settings[name]) for name in ("resource_errors", "stock")}
+    settings["quota"] = {name: _whole(limit) for name, limit in settings["quota"]}
     return asyncio.run(
         _serve(
             Options(
@@ -262,6 +289,25 @@ def _add_fault(options: argparse.Namespace) -> int:
 def _fail_resource(options: argparse.Namespace) -> int:
     with EmulatorControl(options.host) as control:
         control.fail_resource(options.name, options.text)
+    return 0
+
+
+def _capacity(options: argparse.Namespace) -> int:
+    from .look import show_capacity
+
+    show_capacity(options.host)
+    return 0
+
+
+def _set_stock(options: argparse.Namespace) -> int:
+    with EmulatorControl(options.host) as control:
+        control.set_stock(options.where, options.stock)
+    return 0
+
+
+def _preempt(options: argparse.Namespace) -> int:
+    with EmulatorControl(options.host) as control:
+        control.preempt(options.job)
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Talking to a running emulator about itself: faults to come, calls that came, resources that break."""
+"""Talking to a running emulator about itself: faults to come, calls that came, machines that there are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def unreachable(host: str) -> OSError:
 
 class EmulatorControl:
     """
-    Orders faults of a running emulator, reads which calls it got, and breaks persistent resources.
+    Orders faults of a running emulator, reads which calls it got, breaks persistent resources, and says how many
+    machines there are.
 
     .. code-block:: python
 
@@ -37,7 +38,7 @@ class EmulatorControl:
 
     The faults of one method are a script: each lets ``skip`` calls pass, hits ``times`` calls, and then it is the
     next one's turn. Every method raises :class:`OSError` when no emulator answers. A restart of the emulator
-    forgets faults and calls.
+    forgets faults, calls and stock.
 
     :param address: ``host:port`` of the emulator, the value of VERTEX_AI_EMULATOR_HOST.
     """
@@ -142,6 +143,43 @@ class EmulatorControl:
         :raises ValueError: when there is no such resource, or it is not RUNNING.
         """
         self._ask("FailResource", name=name, text=text)
+
+    def set_stock(self, where: str, stock: str | int) -> None:
+        """
+        Say how many machines there are outside persistent resources, from now on.
+
+        :param where: ``REGION/MACHINE_TYPE``; either may be ``*``. Of several stocks the most exact one counts.
+        :param stock: as the setting ``stock``: ``8``, ``"never"``, ``"unlimited"``, a timetable that begins now, or a
+            random one.
+        :raises ValueError: for what cannot be read.
+        """
+        self._ask("SetStock", where=where, stock=str(stock))
+
+    def capacity(self) -> list[dict[str, Any]]:
+        """
+        Machines outside persistent resources that are in use, waited for, or named in a stock.
+
+        :return: ``region``, ``machine_type``, ``stock`` (``None`` = unlimited), ``in_use``, ``next_change`` (ISO
+            time) and ``next_stock`` (both ``None`` when nothing changes), and ``queue``: the Flex Start jobs that
+            wait, the next one first, each with ``job`` (its name), ``nodes``, ``waited`` and ``wait_limit`` (seconds;
+            ``None`` = for ever).
+        """
+        found: list[dict[str, Any]] = self._ask("ListCapacity")["capacity"]
+        for shelf in found:
+            for name in ("stock", "in_use", "next_stock"):
+                shelf[name] = None if shelf[name] is None else int(shelf[name])
+            for place in shelf["queue"]:
+                place["nodes"] = int(place["nodes"])
+        return found
+
+    def preempt(self, job: str) -> None:
+        """
+        Take the machines of a SPOT job away: it is PENDING again, and restarted when there are machines.
+
+        :param job: its name, or its id.
+        :raises ValueError: when it is no SPOT job, or has no machines.
+        """
+        self._ask("Preempt", job=job)
 
     def _ask(self, rpc: str, **fields: Any) -> dict[str, Any]:
         import grpc

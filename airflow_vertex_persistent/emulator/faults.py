@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from .settings import STOCKOUT
+from .settings import QUOTA_LIMITS, STOCKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,9 +64,8 @@ TEXTS = {
         "Quota exceeded for quota metric 'Resource management (CRUD) requests' and limit 'Resource management "
         "(CRUD) requests per minute per region' of service 'aiplatform.googleapis.com'"
     ),
-    FaultKind.QUOTA: (
-        "The following quota metrics exceed quota limits: "
-        "aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus"
+    FaultKind.QUOTA: QUOTA_LIMITS.format(
+        metrics="aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus"
     ),
     FaultKind.PERMISSION_DENIED: (
         "Permission '{permission}' denied on resource '//{service}.googleapis.com/{resource}' "

@@ -7,9 +7,8 @@ import asyncio
 import logging
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, JobState
 from google.rpc import code_pb2
@@ -18,75 +17,20 @@ from google.rpc.status_pb2 import Status
 from . import messages
 from .environment import Task, cluster_addresses, tasks_of, vertex_variables
 from .executors import CannotStartError, Replica
+from .job_machines import machines_for
 from .lifecycle import ENDED, Verdict, job_explained, job_moved, verdict
+from .world import JobEndedError, Outcome, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Coroutine, Mapping
 
-    from .executors import Executor, Running
-    from .logs import LogBook
-    from .machine_pools import MachinePools
+    from .executors import Running
     from .names import Key
-    from .settings import EmulatorSettings
-    from .store import Store
+    from .world import JobPlan, World
 
 _log = logging.getLogger(__name__)
 _DEFAULT_TIMEOUT = 7 * 24 * 3600
-
-
-@dataclass(frozen=True)
-class World:
-    """
-    What a running job needs of the emulator.
-
-    :param adopt_files: makes files that replicas wrote below ``/gcs`` known to the storage emulator; its
-        argument is the time of the job's start.
-    """
-
-    store: Store
-    pools: MachinePools
-    executor: Executor
-    logs: LogBook
-    settings: EmulatorSettings
-    clock: Callable[[], datetime]
-    adopt_files: Callable[[datetime], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended."""
-
-    state: int
-    error: Status | None = None
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """
-    Where a job is to run, and what is to go wrong with it.
-
-    :param resource: its persistent resource; ``None`` runs it on demand.
-    :param needs: machines by pool of the resource.
-    :param stockout: why no machines are found for it, with ``{region}`` to be filled in; empty when they are.
-    :param error_delay: seconds between its state FAILED and its error; ``None`` for those of the settings.
-    """
-
-    resource: Key | None = None
-    needs: Mapping[str, int] = field(default_factory=dict)
-    stockout: str = ""
-    error_delay: float | None = None
-
-
 _LOST = Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR))
-
-
-class _FailedError(Exception):
-    """The job has failed, with this status code and text."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.status = Status(code=code, message=text)
 
 
 class JobRun:
@@ -103,12 +47,11 @@ class JobRun:
         self._key = key
         self.plan = plan
         self._stop = asyncio.Event()
-        self._stopped = Outcome(JobState.JOB_STATE_CANCELLED)
+        self._stopped: Outcome | None = Outcome(JobState.JOB_STATE_CANCELLED)
         self._created = world.clock()
-        self._turned_away = False
         # Now and not in the task: of two jobs that race for the last machine, the second must see the first.
-        if plan.resource and not plan.stockout:
-            self._turned_away = not world.pools.claim(key, plan.resource, plan.needs)
+        self._machines = machines_for(world, key, plan, self._job, self._wait_as)
+        self._waits = True
         self._running: dict[Task, Running] = {}
         self._time_limit = asyncio.timeout(None)
         self.task = asyncio.create_task(self._supervise(), name=f"job {key.id}")
@@ -136,6 +79,16 @@ class JobRun:
             self._stopped = Outcome(JobState.JOB_STATE_CANCELLED, error)
             self._move(JobState.JOB_STATE_CANCELLING)
         self._stop.set()
+        if self._waits:
+            self._machines.leave()
+
+    def leave_waiting(self) -> bool:
+        """End the work on a job that waits and leave it as it is; ``False`` when it does not wait."""
+        if not self._waits or self._stop.is_set() or self._job.state in ENDED:
+            return False
+        self._stopped = None
+        self._stop.set()
+        return True
 
     def lose_machines(self) -> None:
         """Let the job end as FAILED, unless it is to be cancelled already."""
@@ -145,27 +98,24 @@ class JobRun:
 
     async def _supervise(self) -> None:
         """Run the work until it is done or stopped, then clean up whatever happened."""
-        work = asyncio.create_task(self._work())
-        stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stop, work):
-            task.cancel()
-        await asyncio.wait({work, stop})
+        work = await _until(self._stop, self._work())
         outcome = self._outcome(work)
         try:
             await self._clean_up()
         except Exception:  # noqa: BLE001 - whatever goes wrong here, the job must end; the log has the traceback
             _log.exception("cleaning up after job %s failed", self._key.id)
-        await self._finish(outcome)
+        if outcome is not None:
+            await self._finish(outcome)
 
-    def _outcome(self, work: asyncio.Task[None]) -> Outcome:
+    def _outcome(self, work: asyncio.Task[None]) -> Outcome | None:
+        """How the job ends; ``None`` when it is left as it is."""
         if work.cancelled():
             return self._stopped
         error = work.exception()
         if error is None:
             return Outcome(JobState.JOB_STATE_SUCCEEDED)
-        if isinstance(error, _FailedError):
-            return Outcome(JobState.JOB_STATE_FAILED, error.status)
+        if isinstance(error, JobEndedError):
+            return error.outcome
         if isinstance(error, TimeoutError):
             return self._timed_out()
         _log.error("job %s ended with an error of the emulator", self._key.id, exc_info=error)
@@ -186,33 +136,33 @@ class JobRun:
 
     async def _work(self) -> None:
         self._say("Waiting for job to be provisioned.")
-        await self._get_machines()
-        self._say("Vertex AI is setting up this job.")
-        self._say("Waiting for training program to start.")
-        self._say("Job is preparing.")
-        async with asyncio.timeout(None) as self._time_limit:
-            await self._run_until_decided()
+        while True:
+            await self._machines.get()
+            self._waits = False
+            self._say("Vertex AI is setting up this job.")
+            self._say("Waiting for training program to start.")
+            self._say("Job is preparing.")
+            async with asyncio.timeout(None) as self._time_limit:
+                work = await _until(self._machines.preempted, self._run_until_decided())
+            if not work.cancelled():
+                work.result()
+                break
+            await self._clean_up()
+            self._machines.lose()
+            self._wait_as(JobState.JOB_STATE_PENDING)
+            self._waits = True
         self._say("Task completed. Exit code (0). Exit reason (SUCCEEDED)")
 
-    async def _get_machines(self) -> None:
-        settings, resource = self._world.settings, self.plan.resource
-        if resource is None or self.plan.stockout:
-            self._say("Vertex AI is provisioning job running framework...")
-            await asyncio.sleep(settings.provisioning_seconds)
-            if self.plan.stockout:
-                text = self.plan.stockout.replace("{region}", str(self._key.location.region))
-                self._fail(code_pb2.RESOURCE_EXHAUSTED, text)
-            return
-        if self._turned_away:
-            self._fail(code_pb2.RESOURCE_EXHAUSTED, messages.resource_busy(resource.id))
-        await self._world.pools.machines(self._key)
-        await asyncio.sleep(settings.warm_start_seconds)
+    def _wait_as(self, state: int) -> None:
+        """Show the job in a state in which it waits, unless it is about to end."""
+        if self._job.state != state and not self._stop.is_set():
+            self._move(state)
 
     async def _run_until_decided(self) -> None:
         settings = self._world.settings
         retries = 0
-        while failed := await self._run_once(retries):
-            code = max(failed.values())
+        while codes := await self._run_once(retries):
+            code = max(codes.values())
             after = verdict(
                 code,
                 retries,
@@ -221,7 +171,7 @@ class JobRun:
             )
             if after is Verdict.FAIL:
                 self._say(f"Task completed. Exit code ({code}). Exit reason (FAILED)")
-                self._fail(code_pb2.INVALID_ARGUMENT, self._exit_text(failed))
+                raise failed(code_pb2.INVALID_ARGUMENT, self._exit_text(codes))
             retries += 1
             self._say(
                 f"Replica exited with {code}; the job is run again ({retries} of {settings.max_retries})."
@@ -250,8 +200,8 @@ class JobRun:
             codes = {going.pop(future): future.result() for future in done}
             if codes.get(primary) == 0:
                 return {}
-            if failed := {task: code for task, code in codes.items() if code}:
-                return failed
+            if bad := {task: code for task, code in codes.items() if code}:
+                return bad
 
     async def _start(self, task: Task, addresses: Callable[[], Mapping[Task, str]], attempt: int) -> None:
         container = self._spec.worker_pool_specs[task.pool].container_spec
@@ -280,7 +230,7 @@ class JobRun:
             except CannotStartError as error:
                 if error.advice:
                     self._say(error.advice)
-                self._fail(code_pb2.INVALID_ARGUMENT, f"{error} {self._log_link()}")
+                raise failed(code_pb2.INVALID_ARGUMENT, f"{error} {self._log_link()}") from error
             cleanup.pop_all()
 
     async def _clean_up(self) -> None:
@@ -294,7 +244,7 @@ class JobRun:
             self._say("Finished tearing down training program.")
 
     async def _finish(self, outcome: Outcome) -> None:
-        self._world.pools.release(self._key, self.plan.resource)
+        self._machines.release()
         self._say(messages.LAST_WORDS[outcome.state])
         delay = self.plan.error_delay
         if delay is None:
@@ -315,18 +265,31 @@ class JobRun:
     def _say(self, text: str) -> None:
         self._world.logs.say(self._key.id, text)
 
-    def _fail(self, code: int, text: str) -> NoReturn:
-        raise _FailedError(code, text)
-
     def _log_link(self) -> str:
         return messages.log_link(str(self._key.location.project), self._key.id)
 
-    def _exit_text(self, failed: Mapping[Task, int]) -> str:
-        names = sorted(task.name for task in failed)
+    def _exit_text(self, codes: Mapping[Task, int]) -> str:
+        names = sorted(task.name for task in codes)
         traceback = next(
             (text for name in names if (text := self._world.logs.traceback(self._key.id, name))), ""
         )
-        return messages.replicas_failed(names, max(failed.values()), traceback, self._log_link())
+        return messages.replicas_failed(names, max(codes.values()), traceback, self._log_link())
+
+
+async def _until(event: asyncio.Event, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """
+    Do some work until its end or an event, whichever comes first.
+
+    :return: the work, which has ended: as cancelled when the event came first.
+    """
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.wait({working, waiting})
+    return working
 
 
 def free_ports(count: int) -> list[int]:

@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 
 ResourceState = PersistentResource.State
 
-ENDED = frozenset({JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED})
+WAITING = frozenset({JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_PENDING})
+_AFTER_WORK = {JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}
+ENDED = frozenset({*_AFTER_WORK, JobState.JOB_STATE_EXPIRED})
+_BEFORE_WORK = {
+    JobState.JOB_STATE_CANCELLING,
+    JobState.JOB_STATE_FAILED,
+    JobState.JOB_STATE_CANCELLED,
+    JobState.JOB_STATE_EXPIRED,
+}
 _JOB_MOVES = {
-    JobState.JOB_STATE_PENDING: {
-        JobState.JOB_STATE_RUNNING,
-        JobState.JOB_STATE_CANCELLING,
-        JobState.JOB_STATE_FAILED,
-        JobState.JOB_STATE_CANCELLED,
-    },
-    JobState.JOB_STATE_RUNNING: {JobState.JOB_STATE_CANCELLING, *ENDED},
-    JobState.JOB_STATE_CANCELLING: ENDED,
+    JobState.JOB_STATE_QUEUED: {JobState.JOB_STATE_PENDING, *_BEFORE_WORK},
+    JobState.JOB_STATE_PENDING: {JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_RUNNING, *_BEFORE_WORK},
+    # A preempted job waits again.
+    JobState.JOB_STATE_RUNNING: {JobState.JOB_STATE_PENDING, JobState.JOB_STATE_CANCELLING, *_AFTER_WORK},
+    JobState.JOB_STATE_CANCELLING: _AFTER_WORK,
 }
 _RESOURCE_MOVES = {
     ResourceState.PROVISIONING: {ResourceState.RUNNING, ResourceState.ERROR},
@@ -93,7 +98,7 @@ def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = 
     raw = CustomJob.pb(moved)
     raw.state = state
     raw.update_time.FromDatetime(now)
-    if state == JobState.JOB_STATE_RUNNING:
+    if state == JobState.JOB_STATE_RUNNING and not raw.HasField("start_time"):  # the first time counts
         raw.start_time.FromDatetime(now)
     if state in ENDED:
         raw.end_time.FromDatetime(now)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SERVICE = "service"
 SUCCEEDED, FAILED, CANCELLED = "Job completed successfully.", "Job failed.", "Job cancelled."
-LAST_WORDS = frozenset({SUCCEEDED, FAILED, CANCELLED})
+EXPIRED = "Job expired."
+LAST_WORDS = frozenset({SUCCEEDED, FAILED, CANCELLED, EXPIRED})
 """The service's last line on a job is one of these: whoever follows a log stops there."""
 _LONGEST_LINE = 200_000  # bytes; Cloud Logging takes entries of up to 256 KB
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``vertex-emulator jobs`` and ``vertex-emulator logs`` print, asked of the emulator by Google's clients."""
+"""What ``vertex-emulator`` prints of jobs, logs, faults and machines, asked of the running emulator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ _FOLLOW_SECONDS = 0.3
 _OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out of order
 _PAGE = 1000
 _WIDE = 160
-_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan"}
+_COLOURS = {
+    "SUCCEEDED": "green",
+    "FAILED": "red",
+    "CANCELLED": "yellow",
+    "EXPIRED": "yellow",
+    "RUNNING": "cyan",
+}
 
 
 def show_jobs(host: str) -> None:
@@ -83,6 +89,61 @@ def show_faults(host: str) -> None:
     _console().print(table if faults else "No faults.")
 
 
+def show_capacity(host: str) -> None:
+    """
+    Print machines outside persistent resources, a line for each job that waits for some.
+
+    :raises OSError: when no emulator answers.
+    """
+    with EmulatorControl(host) as control:
+        shelves = control.capacity()
+    names = (
+        "region",
+        "machine type",
+        "stock",
+        "in use",
+        "next change",
+        "waiting job",
+        "nodes",
+        "waited",
+        "limit",
+    )
+    table = Table(*(Column(name, no_wrap=name != "next change") for name in names))
+    now = datetime.now(UTC)
+    for shelf in shelves:
+        places = [
+            (
+                place["job"].rpartition("/")[2],
+                str(place["nodes"]),
+                _seconds(place["waited"]),
+                "for ever" if place["wait_limit"] is None else _seconds(place["wait_limit"]),
+            )
+            for place in shelf["queue"]
+        ] or [("", "", "", "")]
+        head = (
+            shelf["region"],
+            shelf["machine_type"],
+            _stock(shelf["stock"]),
+            str(shelf["in_use"]),
+            _change(shelf, now),
+        )
+        for number, place in enumerate(places):
+            table.add_row(*(head if number == 0 else ("",) * len(head)), *place)
+        table.add_section()
+    _console().print(table if shelves else "No machines in use, and none waited for.")
+
+
+def _stock(machines: int | None) -> str:
+    return "unlimited" if machines is None else str(machines)
+
+
+def _change(shelf: dict[str, Any], now: datetime) -> str:
+    if shelf["next_change"] is None:
+        return ""
+    moment = datetime.fromisoformat(shelf["next_change"])
+    return f"{_stock(shelf['next_stock'])} in {_duration(now, moment)}"
+
+
 def _jobs_table(jobs: list[CustomJob], now: datetime) -> Table:
     names = ("job", "display name", "state", "where", "queued", "ran")
     table = Table(*(Column(name, no_wrap=name in {"job", "state", "queued", "ran"}) for name in names))
@@ -93,11 +154,17 @@ def _jobs_table(jobs: list[CustomJob], now: datetime) -> Table:
             job.name.rpartition("/")[2],
             Text(job.display_name),
             Text(state, style=_COLOURS.get(state, "")),
-            Text(f"{job.job_spec.persistent_resource_id or 'on demand'}, {job.name.split('/')[3]}"),
+            Text(f"{job.job_spec.persistent_resource_id or _how(job)}, {job.name.split('/')[3]}"),
             _duration(created or now, started or ended or now),
             _duration(started, ended or now) if started else "",
         )
     return table
+
+
+def _how(job: CustomJob) -> str:
+    """How a job outside persistent resources gets its machines."""
+    names = {"FLEX_START": "Flex Start", "SPOT": "Spot", "LOW_COST": "Spot"}
+    return names.get(job.job_spec.scheduling.strategy.name, "on demand")
 
 
 def _time(value: object) -> datetime | None:
@@ -105,7 +172,10 @@ def _time(value: object) -> datetime | None:
 
 
 def _duration(begin: datetime, end: datetime) -> str:
-    seconds = (end - begin).total_seconds()
+    return _seconds((end - begin).total_seconds())
+
+
+def _seconds(seconds: float) -> str:
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     return str(timedelta(seconds=round(seconds)))

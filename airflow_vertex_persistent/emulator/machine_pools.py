@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .cluster import Cluster
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ class MachinePools:
     def __init__(self, settings: EmulatorSettings) -> None:
         self.cluster = Cluster(can_grow=not settings.scale_up_stockout)
         self._settings = settings
-        self._granted: dict[Key, asyncio.Event] = {}
+        self._turns = Turns()
         self._shrinking: dict[Key, asyncio.TimerHandle] = {}
 
     def claim(self, job: Key, resource: Key, needs: Mapping[str, int]) -> bool:
@@ -36,23 +37,21 @@ class MachinePools:
         """
         if self._settings.busy_policy == "fail" and not self.cluster.fits(resource, needs):
             return False
-        self._granted[job] = asyncio.Event()
+        self._turns.add(job)
         self.cluster.claim(job, resource, needs)
         self.settle()
         return True
 
     async def machines(self, job: Key) -> None:
         """Wait until a job that has queued has its machines; they are its own until :meth:`release`."""
-        await self._granted[job].wait()
+        await self._turns.add(job).wait()
         if self.cluster.must_grow(job):
             await asyncio.sleep(self._settings.scale_up_seconds)
         self.cluster.occupy(job)
 
-    def release(self, job: Key, resource: Key | None) -> None:
+    def release(self, job: Key, resource: Key) -> None:
         """Give a job's machines, or its place in the queue, to others."""
-        if resource is None:
-            return
-        self._granted.pop(job, None)
+        self._turns.drop(job)
         self.cluster.release(job)
         self.settle()
         self.rest(resource)
@@ -67,8 +66,7 @@ class MachinePools:
 
     def settle(self) -> None:
         """Wake the jobs that can have their machines now; called after every change."""
-        for job in self.cluster.grant():
-            self._granted[job].set()
+        self._turns.call(self.cluster.grant())
 
     def close(self) -> None:
         """Stop the timers."""

@@ -9,9 +9,10 @@ from urllib.parse import quote
 from google.cloud.aiplatform_v1.types import JobState
 
 from . import logs
+from .settings import QUOTA_LIMITS, STOCKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 INTERNAL_ERROR = "Internal error occurred for the current attempt"
 CANCELED_BY_USER = "CANCELED"
@@ -39,6 +40,7 @@ LAST_WORDS = {
     JobState.JOB_STATE_SUCCEEDED: logs.SUCCEEDED,
     JobState.JOB_STATE_FAILED: logs.FAILED,
     JobState.JOB_STATE_CANCELLED: logs.CANCELLED,
+    JobState.JOB_STATE_EXPIRED: logs.EXPIRED,
 }
 
 
@@ -76,3 +78,31 @@ def timed_out(seconds: float) -> str:
 def resource_busy(resource_id: str) -> str:
     """Why a job is not run on a busy persistent resource."""
     return f'Resources are insufficient in persistent resource "{resource_id}": other jobs use its machines.'
+
+
+def stockout(region: str) -> str:
+    """Why a job has no machines."""
+    return STOCKOUT.replace("{region}", region)
+
+
+def wait_expired(region: str, seconds: float) -> str:
+    """Why a Flex Start job has ended that waited longer than its max_wait_duration."""
+    return (
+        f"Resources are insufficient in region: {region}. "
+        f"The job was not scheduled within its max_wait_duration of {seconds:g} seconds."
+    )
+
+
+def quota_limits(metrics: Iterable[str]) -> str:
+    """Why a job is refused that needs more than its project may ever use."""
+    return QUOTA_LIMITS.format(metrics=",".join(f"aiplatform.googleapis.com/{metric}" for metric in metrics))
+
+
+def resource_quota(metrics: Iterable[str]) -> str:
+    """Why a persistent resource has no machines that needs more than its project may use; metrics in another form."""
+    names = (
+        metric.removeprefix("custom_model_training_nvidia_").removesuffix("_gpus").replace("_", "").upper()
+        for metric in metrics
+    )
+    quotas = ", ".join(f"CustomModelTraining{name}GPUsPerProjectPerRegion" for name in names)
+    return f"The following quotas are exceeded: {quotas}"

@@ -8,10 +8,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from . import messages
-from .job_run import JobPlan, JobRun, World
+from .job_run import JobRun
 
 if TYPE_CHECKING:
     from .names import Key
+    from .world import JobPlan, World
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class JobRuns:
         self._runs: dict[Key, JobRun] = {}
 
     def start(self, key: Key, plan: JobPlan) -> None:
-        """Set a job to work that is in the store as PENDING."""
+        """Set a job to work that waits in the store."""
         run = self._runs[key] = JobRun(self._world, key, plan)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -56,8 +57,11 @@ class JobRuns:
         return [run for run in self._runs.values() if run.plan.resource == resource]
 
     async def close(self) -> None:
-        """Cancel everything and wait until nothing runs any more."""
-        await _stop(list(self._runs.values()), messages.EMULATOR_STOPS)
+        """Cancel what runs and wait until nothing does any more; what waits goes on at the next start."""
+        runs = list(self._runs.values())
+        await _stop([run for run in runs if not run.leave_waiting()], messages.EMULATOR_STOPS)
+        if runs:
+            await asyncio.wait({run.task for run in runs})
 
 
 async def _stop(runs: list[JobRun], text: str) -> None:

@@ -115,6 +115,9 @@ def control_table(control: Control) -> dict[str, Rpc]:
         "ListDeadlines": control.list_deadlines,
         "ResetCalls": control.reset_calls,
         "FailResource": control.fail_resource,
+        "SetStock": control.set_stock,
+        "ListCapacity": control.list_capacity,
+        "Preempt": control.preempt,
     }
     struct = struct_pb2.Struct
     return {

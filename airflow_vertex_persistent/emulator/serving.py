@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .calls import CallRecord, SubmissionLimit
+from .capacity import Capacity
 from .executors.process import ProcessExecutor
 from .executors.simulate import SimulatedExecutor
 from .faults import FaultPlan
 from .gate import Gate
-from .job_run import World
 from .journal import Journal
 from .logs import LogBook, QuietLogBook, utc_now
 from .machine_pools import MachinePools
 from .ownership import owned
+from .quota import Quota
 from .runs import JobRuns
 from .server import bind_server, control_table, rpc_table, short_name
 from .services.control import Control
@@ -30,8 +31,10 @@ from .services.logging import Logging
 from .services.operations import Operations
 from .services.persistent_resources import PersistentResources
 from .settings import EmulatorSettings
+from .stock import Stock
 from .storage import HOST, Storage
 from .store import Store
+from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -115,7 +118,7 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
         resources = PersistentResources(world, runs, operations)
         jobs = CustomJobs(world, runs, operations)
         table = rpc_table(jobs, resources, operations, Logging(world.logs, world.store))
-        server, port = _server(options, table, resources)
+        server, port = _server(options, table, world, resources)
         try:
             # Only with the port in our hands: what cannot serve must not touch what it finds.
             resources.resume()
@@ -127,16 +130,18 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
             await runs.close()
             await resources.close()
             world.pools.close()
+            world.capacity.close()
 
 
 def _server(
-    options: Options, table: dict[str, Rpc], resources: PersistentResources
+    options: Options, table: dict[str, Rpc], world: World, resources: PersistentResources
 ) -> tuple[grpc.aio.Server, int]:
     """Make the server of the emulated services and of the control, with its port."""
     methods = {short_name(name) for name in table}
     faults, calls = FaultPlan(methods), CallRecord(methods)
     gate = Gate(faults, calls, SubmissionLimit(options.settings.submissions_per_minute, time.monotonic))
-    return bind_server(table | control_table(Control(faults, calls, resources)), gate, options.port)
+    control = Control(faults, calls, resources, world)
+    return bind_server(table | control_table(control), gate, options.port)
 
 
 def _world(options: Options, storage: Storage, marker: str, store: Store) -> World:
@@ -155,6 +160,8 @@ def _world(options: Options, storage: Storage, marker: str, store: Store) -> Wor
     return World(
         store=store,
         pools=MachinePools(settings),
+        capacity=Capacity(Stock(settings.stock, utc_now()), utc_now),
+        quota=Quota(settings.quota),
         executor=executor,
         logs=(QuietLogBook if simulated else LogBook)(options.data_dir / "logs", utc_now),
         settings=settings,

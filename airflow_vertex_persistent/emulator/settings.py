@@ -6,6 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from .gpus import METRICS
+from .stock import check_where
+from .timetable import parse_stock
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,12 +17,18 @@ STOCKOUT = (
     "Resources are insufficient in region: {region}. Try a different region or use a different accelerator."
 )
 CLUSTER_ERROR = "An internal error occurred on your cluster. Please try recreating one in a few minutes."
+QUOTA_LIMITS = "The following quota metrics exceed quota limits: {metrics}"
 QUOTA_EXCEEDED = "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion"
 
 
 def _setting(default: Any, text: str, *choices: str) -> Any:
     """Declare a setting; its text is the command line's help and the documentation's table."""
     return field(default=default, metadata={"text": text, "choices": choices})
+
+
+def _mapping(option: str, form: str, text: str) -> Any:
+    """Declare a setting of several values, each of which is an option of the command line."""
+    return field(default_factory=dict, metadata={"text": text, "option": option, "form": form})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +38,7 @@ class EmulatorSettings:
 
     ``EmulatorSettings(provisioning_seconds=3)``, or ``vertex-emulator start --provisioning-seconds 3``.
 
-    :raises ValueError: for a negative number or an unknown choice.
+    :raises ValueError: for a negative number, an unknown choice, and stock or quota that make no sense.
     """
 
     executor: Literal["process", "simulate"] = _setting(
@@ -69,6 +79,24 @@ class EmulatorSettings:
         "fail",
         "reject",
     )
+    stockout_retries: int = _setting(
+        3,
+        "a STANDARD job that finds no machines looks for them again this often, each time after "
+        "provisioning_seconds, and is FAILED then",
+    )
+    spot_restarts: int = _setting(
+        6, "a SPOT job that finds no machines or is preempted is tried again this often, and is FAILED then"
+    )
+    flex_start_wait_state: Literal["pending", "queued"] = _setting(
+        "pending", "state of a FLEX_START job that waits for machines", "pending", "queued"
+    )
+    flex_start_expiry: Literal["failed", "cancelled", "expired"] = _setting(
+        "failed",
+        "how a FLEX_START job ends that has waited longer than its max_wait_duration",
+        "failed",
+        "cancelled",
+        "expired",
+    )
     max_retries: int = _setting(3, "a job whose replica dies of SIGABRT or SIGSEGV is run again this often")
     retry_delay_seconds: float = _setting(0.05, "pause before a job is run again")
     stop_grace_seconds: float = _setting(2.0, "replicas get this long between SIGTERM and SIGKILL")
@@ -97,12 +125,23 @@ class EmulatorSettings:
     list_hides_provisioning: bool = _setting(
         False, "ListPersistentResources leaves out resources that are PROVISIONING"
     )
-    resource_errors: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "text": "creating a persistent resource with this id ends in ERROR with this text "
-            "({region} is filled in)"
-        },
+    resource_errors: Mapping[str, str] = _mapping(
+        "--resource-error",
+        "ID=TEXT",
+        "creating a persistent resource with this id ends in ERROR with this text ({region} is filled in)",
+    )
+    stock: Mapping[str, str] = _mapping(
+        "--stock",
+        "REGION/MACHINE_TYPE=STOCK",
+        "machines outside persistent resources: 8, never, unlimited, "
+        "'0, then 8 after 20 s, then 0 after 1 min, then 8 at 02:00' (UTC), or "
+        "'random seed=1 free=300 taken=900 machines=8' (mean seconds); region and machine type may be *",
+    )
+    quota: Mapping[str, int] = _mapping(
+        "--quota",
+        "REGION/METRIC=N",
+        "GPUs of this quota metric, e.g. custom_model_training_preemptible_nvidia_h100_gpus, that each project may "
+        "use in this region, which may be *",
     )
 
     def __post_init__(self) -> None:
@@ -114,3 +153,14 @@ class EmulatorSettings:
             choices = setting.metadata.get("choices")
             if choices and value not in choices:
                 raise ValueError(f"{setting.name}={value!r}: use one of {', '.join(choices)}")
+        for where, text in self.stock.items():
+            check_where(where)
+            parse_stock(text)
+        for name, limit in self.quota.items():
+            region, _, metric = name.partition("/")
+            if not region or metric not in METRICS:
+                raise ValueError(
+                    f"quota {name!r} is not of the form REGION/METRIC, METRIC one of {sorted(METRICS)}"
+                )
+            if limit < 0:
+                raise ValueError(f"quota {name}={limit}: use 0 or more")

@@ -14,7 +14,7 @@ from google.cloud.aiplatform_v1.services.job_service import JobServiceAsyncClien
 from google.cloud.aiplatform_v1.services.job_service.transports.grpc_asyncio import (
     JobServiceGrpcAsyncIOTransport,
 )
-from google.cloud.aiplatform_v1.types import CustomJob, JobState, Scheduling
+from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,13 +186,6 @@ def test_what_was_asked_for_comes_back(cloud: Cloud) -> None:
     asked = CustomJob(cloud.job(cloud.pool(""), **spec))
     assert job.job_spec == asked.job_spec
     cloud.ended(job)
-
-
-@pytest.mark.parametrize("strategy", [Scheduling.Strategy.SPOT, Scheduling.Strategy.FLEX_START])
-def test_other_ways_of_scheduling_answer_unimplemented(cloud: Cloud, strategy: Scheduling.Strategy) -> None:
-    """Spot and Flex Start say that they are not there yet."""
-    with pytest.raises(exceptions.MethodNotImplemented):
-        cloud.create(cloud.job(cloud.pool(""), scheduling={"strategy": strategy}))
 
 
 def test_python_packages_answer_unimplemented(cloud: Cloud) -> None:

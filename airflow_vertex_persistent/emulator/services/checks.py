@@ -6,16 +6,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from google.cloud.aiplatform_v1.types import CustomJobSpec, Scheduling, WorkerPoolSpec
+from google.cloud.aiplatform_v1.types import WorkerPoolSpec
 
 from airflow_vertex_persistent.emulator.errors import Problems, unimplemented
 from airflow_vertex_persistent.emulator.machines import check_disk, check_machine
 from airflow_vertex_persistent.emulator.names import RESOURCE_ID
 
+from .scheduling_checks import check_scheduling
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.cloud.aiplatform_v1.types import ContainerSpec, CustomJob, PersistentResource, ResourcePool
+    from google.cloud.aiplatform_v1.types import (
+        ContainerSpec,
+        CustomJob,
+        CustomJobSpec,
+        PersistentResource,
+        ResourcePool,
+    )
 
 _MOST_POOLS = 4  # primary, workers, parameter servers, evaluators
 _MOST_ENV = 100
@@ -23,16 +31,10 @@ _MOST_ARG_CHARS = 100_000
 _MOST_LABELS = 64
 _LABEL_LENGTH = 64
 _NAME_LENGTH = 128
-_MOST_SECONDS = 315_576_000_000  # what protobuf lets a Duration hold
 _MOST_REPLICAS = 1000
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BUCKET_PATH = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?", re.DOTALL)
 _NETWORK = re.compile(r"projects/[0-9]+/global/networks/[a-z]([a-z0-9-]*[a-z0-9])?")
-_STRATEGIES = {
-    Scheduling.Strategy.STRATEGY_UNSPECIFIED,
-    Scheduling.Strategy.ON_DEMAND,
-    Scheduling.Strategy.STANDARD,
-}
 
 
 def check_job(job: CustomJob) -> None:
@@ -46,7 +48,7 @@ def check_job(job: CustomJob) -> None:
     problems.check(job.display_name, "custom_job.display_name", "Required field is not set.")
     _check_texts(job.display_name, job.labels, "custom_job", problems)
     _check_worker_pools(spec, f"{field}.worker_pool_specs", problems)
-    _check_durations(spec, f"{field}.scheduling", problems)
+    check_scheduling(spec, field, problems)
     output = spec.base_output_directory.output_uri_prefix
     problems.check(
         not output or _BUCKET_PATH.fullmatch(output),
@@ -65,12 +67,6 @@ def check_job(job: CustomJob) -> None:
         "A job with a tensorboard needs a service account.",
     )
     problems.answer()
-    _check_emulated(spec)
-
-
-def _check_emulated(spec: CustomJobSpec) -> None:
-    if spec.scheduling.strategy not in _STRATEGIES:
-        raise unimplemented(f"Scheduling strategy {spec.scheduling.strategy.name} is not emulated yet.")
     if any(pool.python_package_spec.executor_image_uri for pool in spec.worker_pool_specs):
         raise unimplemented("python_package_spec is not emulated; use container_spec.")
 
@@ -125,22 +121,6 @@ def _check_container(container: ContainerSpec, field: str, problems: Problems) -
     problems.check(
         all("\0" not in word for word in words), field, "command and args must not have zero bytes."
     )
-
-
-def _check_durations(spec: CustomJobSpec, field: str, problems: Problems) -> None:
-    scheduling = CustomJobSpec.pb(spec).scheduling
-    problems.check(
-        scheduling.strategy in set(Scheduling.Strategy),
-        f"{field}.strategy",
-        f"{scheduling.strategy} is not a known strategy.",
-    )
-    for name in ("timeout", "max_wait_duration"):
-        duration = getattr(scheduling, name)
-        problems.check(
-            0 <= duration.seconds <= _MOST_SECONDS and 0 <= duration.nanos < 10**9,
-            f"{field}.{name}",
-            f"{duration.seconds} s {duration.nanos} ns is not a valid duration.",
-        )
 
 
 def check_resource(resource: PersistentResource, resource_id: str) -> None:

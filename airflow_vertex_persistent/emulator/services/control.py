@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from airflow_vertex_persistent.emulator.demand import wait_limit
 from airflow_vertex_persistent.emulator.errors import ApiError, invalid
 from airflow_vertex_persistent.emulator.settings import CLUSTER_ERROR
+from airflow_vertex_persistent.emulator.timetable import UNLIMITED
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.emulator.calls import CallRecord
+    from airflow_vertex_persistent.emulator.capacity import Shelf
     from airflow_vertex_persistent.emulator.faults import FaultPlan
+    from airflow_vertex_persistent.emulator.names import Key
+    from airflow_vertex_persistent.emulator.world import World
 
     from . import Call
     from .persistent_resources import PersistentResources
@@ -27,12 +32,16 @@ class Control:
     :param faults: the faults that are ordered.
     :param calls: the calls that came in.
     :param resources: the persistent resources.
+    :param world: jobs and machines.
     """
 
-    def __init__(self, faults: FaultPlan, calls: CallRecord, resources: PersistentResources) -> None:
+    def __init__(
+        self, faults: FaultPlan, calls: CallRecord, resources: PersistentResources, world: World
+    ) -> None:
         self._faults = faults
         self._calls = calls
         self._resources = resources
+        self._world = world
 
     async def add_fault(self, request: Struct, _: Call) -> Struct:
         """Order one fault, with the fields of ``FaultPlan.add``."""
@@ -80,6 +89,54 @@ class Control:
         except ApiError as error:
             raise invalid(error.text) from error
         return Struct()
+
+    async def set_stock(self, request: Struct, _: Call) -> Struct:
+        """Say how many machines there are from now on."""
+        fields: dict[str, Any] = MessageToDict(request)
+        try:
+            self._world.capacity.set_stock(str(fields.get("where", "")), str(fields.get("stock", "")))
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        return Struct()
+
+    async def list_capacity(self, _request: Struct, _: Call) -> Struct:
+        """List machines outside persistent resources, and who waits for them."""
+        return _struct({"capacity": [self._shown(shelf) for shelf in self._world.capacity.shelves()]})
+
+    def _shown(self, shelf: Shelf) -> dict[str, Any]:
+        change = shelf.next_change
+        return {
+            "region": shelf.item.where.region,
+            "machine_type": shelf.item.what,
+            "stock": _count(shelf.stock),
+            "in_use": shelf.in_use,
+            "next_change": change.moment.isoformat() if change else None,
+            "next_stock": _count(change.amount) if change else None,
+            "queue": [self._place(job, nodes) for job, nodes in shelf.queue],
+        }
+
+    def _place(self, key: Key, nodes: int) -> dict[str, Any]:
+        """One job in a queue."""
+        job = self._world.store.jobs.get(key)
+        assert job is not None  # noqa: S101 - only jobs that have ended leave the store
+        return {
+            "job": job.name,
+            "nodes": nodes,
+            "waited": (self._world.clock() - job.create_time).total_seconds(),
+            "wait_limit": wait_limit(job.job_spec),
+        }
+
+    async def preempt(self, request: Struct, _: Call) -> Struct:
+        """Take the machines of a Spot job away."""
+        job = str(MessageToDict(request).get("job", ""))
+        if not self._world.capacity.preempt(job.rpartition("/")[2]):
+            raise invalid(f"job {job!r} is no SPOT job that has machines")
+        return Struct()
+
+
+def _count(stock: float) -> int | None:
+    """How a number of machines is sent: a Struct has no infinity."""
+    return None if stock == UNLIMITED else int(stock)
 
 
 def _whole(name: str, value: float) -> int:

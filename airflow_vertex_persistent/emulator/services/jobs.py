@@ -21,10 +21,11 @@ from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import messages
 from airflow_vertex_persistent.emulator.cluster import NoSuchPoolError, TooManyReplicasError
+from airflow_vertex_persistent.emulator.demand import job_quota
 from airflow_vertex_persistent.emulator.errors import ApiError, invalid, not_found, refused
-from airflow_vertex_persistent.emulator.job_run import JobPlan
 from airflow_vertex_persistent.emulator.lifecycle import (
     ENDED,
+    WAITING,
     ResourceState,
     job_created,
     job_explained,
@@ -33,6 +34,7 @@ from airflow_vertex_persistent.emulator.lifecycle import (
 from airflow_vertex_persistent.emulator.machines import shape_of
 from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, Key, Location, parse_name, parse_parent
 from airflow_vertex_persistent.emulator.paging import first_page, last_place
+from airflow_vertex_persistent.emulator.world import JobPlan
 
 from .checks import check_job
 from .job_filter import job_test, label_needs
@@ -50,8 +52,8 @@ if TYPE_CHECKING:
     )
     from google.longrunning.operations_pb2 import Operation
 
-    from airflow_vertex_persistent.emulator.job_run import World
     from airflow_vertex_persistent.emulator.runs import JobRuns
+    from airflow_vertex_persistent.emulator.world import World
 
     from . import Call
     from .operations import Operations
@@ -79,18 +81,25 @@ class CustomJobs:
         """Create a job and start it."""
         location = parse_parent(request.parent)
         check_job(request.custom_job)
+        self._check_quota(location, request.custom_job.job_spec)
         resource, needs = self._place(location, request.custom_job)
         key = Key(location, self._next_id())
         job = job_created(request.custom_job, key.name(CUSTOM_JOBS), self._world.clock())
         self._jobs.put(key, job)
-        plan = JobPlan(resource, needs, call.stockout, call.error_delay)
-        self._runs.start(key, plan)
-        return job
+        self._runs.start(key, JobPlan(resource, needs, call.stockout, call.error_delay))
+        return self._jobs.get(key) or job  # it may have to wait
 
     def _next_id(self) -> str:
         # Nineteen digits like the service's, and growing, so that the newest job has the largest id.
         self._last_id = max(self._last_id + 1, time.time_ns())
         return str(self._last_id)
+
+    def _check_quota(self, location: Location, spec: CustomJobSpec) -> None:
+        """Refuse what a project can never have; what others of it use at the moment is worth waiting for."""
+        if spec.persistent_resource_id:
+            return
+        if metrics := self._world.quota.exceeded(job_quota(spec, location)):
+            raise ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, messages.quota_limits(metrics))
 
     def _place(self, location: Location, job: CustomJob) -> tuple[Key | None, dict[str, int]]:
         """Find the pools of a persistent resource that a job is for."""
@@ -132,7 +141,7 @@ class CustomJobs:
     def resume(self) -> None:
         """Take up the jobs of the emulator before us: waiting ones go on, those that it was killed with are lost."""
         for key, job in reversed(self._jobs.newest_first()):
-            if job.state == JobState.JOB_STATE_PENDING:
+            if job.state in WAITING:
                 self._wait_on(key, job)
             elif job.state == JobState.JOB_STATE_RUNNING:
                 self._lose(key, JobState.JOB_STATE_FAILED, code_pb2.INTERNAL, messages.INTERNAL_ERROR)
@@ -146,8 +155,9 @@ class CustomJobs:
         resource = job.job_spec.persistent_resource_id
         where = Key(key.location, resource) if resource else None
         try:
+            self._check_quota(key.location, job.job_spec)
             needs = self._needs(where, job.job_spec) if where else {}
-        except ApiError as error:  # the resource was made smaller meanwhile
+        except ApiError as error:  # the quota, or the resource, was made smaller meanwhile
             self._lose(key, JobState.JOB_STATE_FAILED, code_pb2.INVALID_ARGUMENT, error.text)
             return
         self._runs.start(key, JobPlan(where, needs))

@@ -28,7 +28,7 @@ from airflow_vertex_persistent.emulator.names import PERSISTENT_RESOURCES, Key, 
 from airflow_vertex_persistent.emulator.paging import page
 
 from .checks import check_resource
-from .resource_pools import check_update, completed, machine_pools, with_counts, with_wanted
+from .resource_pools import check_update, completed, machine_pools, needed_quota, with_counts, with_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     )
     from google.longrunning.operations_pb2 import Operation
 
-    from airflow_vertex_persistent.emulator.job_run import World
     from airflow_vertex_persistent.emulator.runs import JobRuns
+    from airflow_vertex_persistent.emulator.world import World
 
     from . import Call
     from .operations import Operations
@@ -84,7 +84,7 @@ class PersistentResources:
         self._resources.put(key, resource)
         self._cluster.add(key, machine_pools(resource))
         operation = self._begin(key, CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED)
-        self._later(self._provision(key, operation, call.stockout))
+        self._later(self._provision(key, operation, call.stockout or self._quota_lack(key, resource)))
         return operation
 
     def resume(self) -> None:
@@ -92,6 +92,8 @@ class PersistentResources:
         for key, resource in reversed(self._resources.newest_first()):
             pools = machine_pools(resource)
             self._cluster.add(key, pools)
+            if resource.state != ResourceState.ERROR:
+                self._world.quota.hold(key, needed_quota(resource, key.location))
             if resource.state == ResourceState.PROVISIONING:
                 metadata, progress = CreatePersistentResourceOperationMetadata, messages.CREATE_STARTED
                 self._later(self._provision(key, self._going_on(key, metadata, progress)))
@@ -106,6 +108,11 @@ class PersistentResources:
                 self._later(self._tear_down(key))
             else:
                 self._world.pools.rest(key)
+
+    def _quota_lack(self, key: Key, resource: PersistentResource) -> str:
+        """Draw on the project's quota until the resource is deleted; tell what is missing, if anything is."""
+        metrics = self._world.quota.take(key, needed_quota(resource, key.location))
+        return messages.resource_quota(metrics) if metrics else ""
 
     def _going_on(self, key: Key, metadata: Any, progress: str) -> Operation:
         """Find the operation on a resource; a kill may have come just before it began."""
@@ -197,7 +204,7 @@ class PersistentResources:
             raise refused(f'PersistentResource "{key.id}" is {resource.state.name}, not RUNNING or ERROR.')
         self._move(key, ResourceState.REBOOTING)
         operation = self._begin(key, RebootPersistentResourceOperationMetadata, messages.REBOOT_STARTED)
-        self._later(self._restart(key, operation, call.stockout))
+        self._later(self._restart(key, operation, call.stockout or self._quota_lack(key, resource)))
         return operation
 
     async def _restart(self, key: Key, operation: Operation, stockout: str = "") -> None:
@@ -233,6 +240,7 @@ class PersistentResources:
         self._blocked.add(key)
         self._resources.remove(key)
         self._cluster.remove(key)
+        self._world.quota.release(key)
         await asyncio.sleep(self._settings.name_blocked_seconds)
         self._blocked.discard(key)
 

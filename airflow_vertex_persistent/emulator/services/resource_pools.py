@@ -9,14 +9,19 @@ from google.cloud.aiplatform_v1.types import PersistentResource
 
 from airflow_vertex_persistent.emulator import messages
 from airflow_vertex_persistent.emulator.cluster import Pool
+from airflow_vertex_persistent.emulator.demand import quota_of
 from airflow_vertex_persistent.emulator.errors import invalid, refused
 from airflow_vertex_persistent.emulator.machines import effective_disk, shape_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping
 
     from google.cloud.aiplatform_v1.types import ResourcePool
     from google.protobuf.field_mask_pb2 import FieldMask
+
+    from airflow_vertex_persistent.emulator.ledger import Item
+    from airflow_vertex_persistent.emulator.names import Location
 
 _COUNT = "resource_pools.replica_count"
 
@@ -57,6 +62,15 @@ def machine_pools(resource: PersistentResource) -> list[Pool]:
         shape = shape_of(pool.machine_spec, pool.disk_spec)
         pools.append(Pool(pool.id, shape, size=pool.replica_count, minimum=low, maximum=high))
     return pools
+
+
+def needed_quota(resource: PersistentResource, location: Location) -> Counter[Item]:
+    """Count the GPUs of all machines that the pools may grow to, by quota metric."""
+    machines = (
+        (pool.machine_spec, most.maximum)
+        for pool, most in zip(resource.resource_pools, machine_pools(resource), strict=True)
+    )
+    return quota_of(machines, location)
 
 
 def with_counts(resource: PersistentResource, pools: Mapping[str, Pool]) -> PersistentResource:
