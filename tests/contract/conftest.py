@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -33,7 +34,14 @@ PARENT = f"projects/{PROJECT}/locations/europe-west4"
 MACHINE = "n1-standard-4"
 DEADLINE = 30.0
 
-_ENDED = {JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}
+_ENDED = {
+    JobState.JOB_STATE_SUCCEEDED,
+    JobState.JOB_STATE_FAILED,
+    JobState.JOB_STATE_CANCELLED,
+    JobState.JOB_STATE_EXPIRED,
+}
+_H100 = {"machine_type": "a3-highgpu-8g", "accelerator_type": "NVIDIA_H100_80GB", "accelerator_count": 8}
+_REGIONS = count(10)
 _DOCKERFILE = """\
 FROM python:3.11-slim
 ENV FROM_IMAGE=yes
@@ -108,6 +116,19 @@ class Cloud:
         """Create a job."""
         return self.jobs.create_custom_job(parent=parent, custom_job=CustomJob(job))
 
+    def scarce(
+        self,
+        strategy: str,
+        *nodes: int,
+        region: str = "europe-west4",
+        project: str = PROJECT,
+        **scheduling: Any,
+    ) -> CustomJob:
+        """Create a job of machines with eight H100 each, with some nodes in each worker pool (1)."""
+        pools = [self.pool(machine_spec=_H100, replica_count=number) for number in nodes or (1,)]
+        job = self.job(*pools, scheduling={"strategy": strategy, **scheduling})
+        return self.create(job, f"projects/{project}/locations/{region}")
+
     def get(self, job: CustomJob) -> CustomJob:
         """Get a job as it is now."""
         return self.jobs.get_custom_job(name=job.name)
@@ -118,6 +139,13 @@ class Cloud:
             lambda: now if (now := self.get(job)).state in states else None, f"{job.name} in {states}"
         )
         return found
+
+    @staticmethod
+    def waited(job: CustomJob) -> float:
+        """Seconds until a job ran, or ended without having run."""
+        raw = CustomJob.pb(job)
+        end = raw.start_time if raw.HasField("start_time") else raw.end_time
+        return float((end.ToDatetime() - raw.create_time.ToDatetime()).total_seconds())
 
     def running(self, job: CustomJob) -> CustomJob:
         """Wait until a job runs."""
@@ -192,6 +220,12 @@ def cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
     """The real clients of the module's emulator."""
     with _cloud(emulator) as clients:
         yield clients
+
+
+@pytest.fixture
+def region() -> str:
+    """A region of the test's own: nobody else queues there."""
+    return f"europe-west{next(_REGIONS)}"
 
 
 @pytest.fixture

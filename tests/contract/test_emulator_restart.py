@@ -18,6 +18,8 @@ from google.cloud.aiplatform_v1.types import JobState, PersistentResource
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation
 from processes import is_alive
 
+from airflow_vertex_persistent.emulator import EmulatorControl
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -41,6 +43,7 @@ class Machine:
             for probe in (one, two):
                 probe.bind(("127.0.0.1", 0))
             self._port, self._storage_port = one.getsockname()[1], two.getsockname()[1]
+        self.address = f"127.0.0.1:{self._port}"
 
     @contextmanager
     def emulator(self, *options: str, end: signal.Signals = signal.SIGKILL) -> Iterator[Cloud]:
@@ -58,7 +61,7 @@ class Machine:
             assert process.stdout
             assert "VERTEX_AI_EMULATOR_HOST" in process.stdout.readline()
             guard.cancel()
-            yield self._connect(f"127.0.0.1:{self._port}", self.folder)
+            yield self._connect(self.address, self.folder)
             process.send_signal(end)
             process.wait(timeout=30)
         finally:
@@ -180,3 +183,29 @@ def test_an_error_that_was_to_come_later_comes_after_a_kill(machine: Machine) ->
         assert "error" not in job
     with machine.emulator() as cloud:
         assert cloud.get(job).error.message == "Internal error occurred for the current attempt"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_who_waits_for_machines_goes_on_waiting(machine: Machine, end: signal.Signals) -> None:
+    """In the old order and no longer than before; who waited too long meanwhile has failed."""
+    simulate = ("--executor=simulate", "--simulated-seconds=3600")
+    with machine.emulator(*simulate, "--stock=*/*=0", end=end) as cloud:
+        big, small = (cloud.scarce("FLEX_START", *nodes) for nodes in ((1, 2), (1,)))
+        late = cloud.scarce("FLEX_START", max_wait_duration="2s")
+        brief = cloud.scarce("FLEX_START", max_wait_duration="3600s")
+        queued = [job.name for job in (big, small, late, brief)]
+    control = EmulatorControl(machine.address)
+    with machine.emulator(*simulate, "--stock=*/*=2") as cloud, control:
+        assert [place["job"] for place in control.capacity()[0]["queue"]][:2] == queued[:2]
+        ended = cloud.ended(late)
+        assert ended.state == JobState.JOB_STATE_FAILED
+        assert "max_wait_duration of 2 seconds" in ended.error.message
+        places = control.capacity()[0]["queue"]
+        assert [place["job"] for place in places] == [big.name, small.name, brief.name]
+        assert places[2]["waited"] > 1
+        control.set_stock("*/*", 3)
+        cloud.running(big)
+        assert cloud.get(small).state == JobState.JOB_STATE_PENDING
+        cloud.stop(big)
+        cloud.running(small)
+        cloud.running(brief)
