@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vertex-emulator", description=(__doc__ or "").replace("`", ""))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    start = commands.add_parser("start", help="start an emulator; Ctrl-C or SIGTERM ends it and all its jobs")
+    start = commands.add_parser(
+        "start", help="start an emulator; Ctrl-C or SIGTERM ends it and the jobs that run"
+    )
     start.set_defaults(run=_start)
     start.add_argument(
         "--port", type=_port, default=_DEFAULT_PORT, help="of the Vertex AI services (%(default)s)"
@@ -252,7 +254,7 @@ async def _serve(options: Options) -> int:
         sys.stdout.write(exports + "\n")
         sys.stdout.flush()
         sys.stderr.write(
-            f"Ready. Data is kept in {options.data_dir}. Ctrl-C ends the emulator and its jobs.\n"
+            f"Ready. Data is kept in {options.data_dir}. Ctrl-C ends the emulator and the jobs that run.\n"
         )
         await stop.wait()
     return 0

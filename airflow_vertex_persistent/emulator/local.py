@@ -101,7 +101,7 @@ class VertexEmulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End all jobs, stop serving, and remove a temporary data folder."""
+        """End the jobs that run, stop serving, and remove a temporary data folder."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -153,7 +153,7 @@ class VertexEmulator:
 
     @property
     def control(self) -> EmulatorControl:
-        """Orders faults and counts calls; it is closed along with the emulator."""
+        """Orders faults, counts calls and sets stock; it is closed along with the emulator."""
         if self._control is None:
             self._control = EmulatorControl(self.address)
         return self._control

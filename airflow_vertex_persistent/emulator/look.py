@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
 from google.protobuf.json_format import MessageToDict
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -91,46 +92,33 @@ def show_faults(host: str) -> None:
 
 def show_capacity(host: str) -> None:
     """
-    Print machines outside persistent resources, a line for each job that waits for some.
+    Print machines outside persistent resources, and below them the jobs that wait for some.
 
     :raises OSError: when no emulator answers.
     """
     with EmulatorControl(host) as control:
         shelves = control.capacity()
-    names = (
-        "region",
-        "machine type",
-        "stock",
-        "in use",
-        "next change",
-        "waiting job",
-        "nodes",
-        "waited",
-        "limit",
-    )
-    table = Table(*(Column(name, no_wrap=name != "next change") for name in names))
     now = datetime.now(UTC)
+    machines = _narrow("region", "machine type", "stock", "in use", "waiting", "next change")
+    queues = _narrow("region", "machine type", "waiting job", "nodes", "waited", "limit")
     for shelf in shelves:
-        places = [
-            (
-                place["job"].rpartition("/")[2],
-                str(place["nodes"]),
-                _seconds(place["waited"]),
-                "for ever" if place["wait_limit"] is None else _seconds(place["wait_limit"]),
-            )
-            for place in shelf["queue"]
-        ] or [("", "", "", "")]
-        head = (
-            shelf["region"],
-            shelf["machine_type"],
-            _stock(shelf["stock"]),
-            str(shelf["in_use"]),
-            _change(shelf, now),
-        )
-        for number, place in enumerate(places):
-            table.add_row(*(head if number == 0 else ("",) * len(head)), *place)
-        table.add_section()
-    _console().print(table if shelves else "No machines in use, and none waited for.")
+        where = shelf["region"], shelf["machine_type"]
+        numbers = _stock(shelf["stock"]), str(shelf["in_use"]), str(len(shelf["queue"]))
+        machines.add_row(*where, *numbers, _change(shelf, now))
+        for place in shelf["queue"]:
+            limit = "for ever" if place["wait_limit"] is None else _seconds(place["wait_limit"])
+            job = place["job"].rpartition("/")[2]
+            queues.add_row(*where, job, str(place["nodes"]), _seconds(place["waited"]), limit)
+    console = _console()
+    console.print(machines if shelves else "No machines in use, and none waited for.")
+    if queues.rows:
+        console.print(queues)
+
+
+def _narrow(*names: str) -> Table:
+    """A table that fits into most terminals, and breaks lines where it does not."""
+    columns = (Column(name, overflow="fold", no_wrap=name == "waiting job") for name in names)
+    return Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
 
 
 def _stock(machines: int | None) -> str:

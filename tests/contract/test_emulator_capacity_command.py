@@ -30,13 +30,12 @@ def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of a table."""
-    lines = [line for line in text.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    """The cells of all tables, without their heads."""
+    return [re.split(r" {2,}", line.strip()) for line in text.splitlines() if re.match(r" *\w+-\w+\d ", line)]
 
 
 def test_the_table_has_stock_and_queues(simulator: Cloud) -> None:
-    """A line for each job that waits, with its nodes, how long it has waited and how long it would."""
+    """And each job that waits, with its nodes, how long it has waited and how long it would."""
     host = f"--host={simulator.emulator.address}"
     assert ask("capacity", host).stdout == "No machines in use, and none waited for.\n"
     stock = "3, then unlimited after 2 h"
@@ -45,13 +44,13 @@ def test_the_table_has_stock_and_queues(simulator: Cloud) -> None:
     first = simulator.scarce("FLEX_START", 1, 3)
     second = simulator.scarce("FLEX_START", max_wait_duration="0s")
     simulator.running(simulator.scarce("STANDARD", region="us-central1"))
-    one, two, three = rows(ask("capacity", host).stdout)
-    assert one[:4] == ["europe-west4", "a3-highgpu-8g", "3", "2"]
-    assert re.fullmatch(r"unlimited in 1:59:\d\d", one[4])
-    assert [one[5], one[6], one[8]] == [first.name.rpartition("/")[2], "4", "1 day, 0:00:00"]
-    assert re.fullmatch(r"\d+\.\d s", one[7])
-    assert [*two[:7], two[8]] == ["", "", "", "", "", second.name.rpartition("/")[2], "1", "for ever"]
-    assert three == ["us-central1", "a3-highgpu-8g", "unlimited", "1", "", "", "", "", ""]
+    here, there, one, two = rows(ask("capacity", host).stdout)
+    assert here[:5] == ["europe-west4", "a3-highgpu-8g", "3", "2", "2"]
+    assert re.fullmatch(r"unlimited in 1:59:\d\d", here[5])
+    assert there == ["us-central1", "a3-highgpu-8g", "unlimited", "1", "0"]
+    for row, job, nodes, limit in ((one, first, "4", "1 day, 0:00:00"), (two, second, "1", "for ever")):
+        assert [*row[:4], row[5]] == [*here[:2], job.name.rpartition("/")[2], nodes, limit]
+        assert re.fullmatch(r"\d+\.\d s", row[4])
 
 
 def test_a_spot_job_is_preempted(simulator: Cloud) -> None:

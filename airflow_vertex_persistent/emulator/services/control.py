@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulator's own service: order faults, read what came of them, count calls, break things. Structs in and out."""
+"""The emulator's own service: faults, calls, things that break, machines that there are. Structs in and out."""
 
 from __future__ import annotations
 
