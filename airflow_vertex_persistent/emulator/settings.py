@@ -130,7 +130,7 @@ class EmulatorSettings:
         "ID=TEXT",
         "creating a persistent resource with this id ends in ERROR with this text ({region} is filled in)",
     )
-    stock: Mapping[str, str] = _mapping(
+    stock: Mapping[str, str | int] = _mapping(
         "--stock",
         "REGION/MACHINE_TYPE=STOCK",
         "machines outside persistent resources: 8, never, unlimited, "
@@ -153,9 +153,9 @@ class EmulatorSettings:
             choices = setting.metadata.get("choices")
             if choices and value not in choices:
                 raise ValueError(f"{setting.name}={value!r}: use one of {', '.join(choices)}")
-        for where, text in self.stock.items():
+        for where, stock in self.stock.items():
             check_where(where)
-            parse_stock(text)
+            parse_stock(str(stock))
         for name, limit in self.quota.items():
             region, _, metric = name.partition("/")
             if not region or metric not in METRICS:

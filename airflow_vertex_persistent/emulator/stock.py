@@ -37,11 +37,11 @@ class Stock:
     :raises ValueError: for what cannot be read.
     """
 
-    def __init__(self, rules: Mapping[str, str], now: datetime) -> None:
+    def __init__(self, rules: Mapping[str, str | int], now: datetime) -> None:
         self._rules: dict[str, tuple[Plan, datetime]] = {}
         self._timetables: dict[str, Timetable | None] = {}
-        for where, text in rules.items():
-            self.set(where, text, now)
+        for where, stock in rules.items():
+            self.set(where, str(stock), now)
 
     def set(self, where: str, text: str, now: datetime) -> None:
         """

@@ -97,6 +97,24 @@ def test_an_ended_job_never_moves_again(state: JobState) -> None:
             job_moved(ended, after, NOON)
 
 
+def test_an_expired_job_has_ended() -> None:
+    """It never ran, and has no error."""
+    queued = job_moved(job_created(CustomJob(), "name", NOON), JobState.JOB_STATE_QUEUED, NOON)
+    expired = job_moved(queued, JobState.JOB_STATE_EXPIRED, NOON + MINUTE, ERROR)
+    assert expired.end_time == NOON + MINUTE
+    assert "start_time" not in expired
+    assert "error" not in expired
+    with pytest.raises(IllegalMoveError):
+        job_moved(expired, JobState.JOB_STATE_PENDING, NOON)
+
+
+def test_a_preempted_job_started_once() -> None:
+    """It is PENDING again, and its start_time stays that of the first start."""
+    waiting = job_moved(running(), JobState.JOB_STATE_PENDING, NOON + 2 * MINUTE)
+    again = job_moved(waiting, JobState.JOB_STATE_RUNNING, NOON + 3 * MINUTE)
+    assert [again.start_time, again.update_time] == [NOON + MINUTE, NOON + 3 * MINUTE]
+
+
 @pytest.mark.parametrize(
     "end", [JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED]
 )

@@ -149,7 +149,7 @@ def test_a_random_stock_has_the_means_that_it_says() -> None:
 
 def test_the_most_exact_stock_counts() -> None:
     """Region and machine type, then region, then machine type, then anything; the rest is unlimited."""
-    stock = Stock({"r/m": "1", "r/*": "2", "*/m": "3"}, NOON)
+    stock = Stock({"r/m": 1, "r/*": "2", "*/m": "3"}, NOON)
     asked = [("r", "m"), ("r", "x"), ("x", "m"), ("x", "x")]
     assert [stock.at(*where, NOON) for where in asked] == [1, 2, 3, math.inf]
     stock.set("*/*", "4", NOON)
