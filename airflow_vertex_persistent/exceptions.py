@@ -33,7 +33,7 @@ from airflow_vertex_persistent.permissions import (
     denied_account,
     denied_permission,
 )
-from airflow_vertex_persistent.states import JobPhase, job_phase, running_seconds
+from airflow_vertex_persistent.states import JobPhase, job_phase, running_seconds, seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,6 +146,10 @@ _EXIT_TEXT = re.compile(r"exited with a non-zero status")
 _INTERRUPTED_TEXT = re.compile(r"internal error", re.IGNORECASE)
 _REPLICA_TEXT = re.compile(r"replicas? (workerpool\d+-\d+)")
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13  # google.rpc.Code
+# How long a Flex Start job waits that does not say, by Scheduling.max_wait_duration.
+_DEFAULT_MAX_WAIT_SECONDS = 24 * 3600.0
+# What the service's end of a wait may differ from the limit.
+_CLOCK_SECONDS = 1.0
 
 
 def call_problem(error: BaseException) -> CallProblem | None:
@@ -219,6 +223,8 @@ def _log_text(details: Mapping[str, Any]) -> str:
 
 
 def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
+    if _waited_in_vain(snapshot):
+        return MaxWaitExceededError, "let it wait longer (max_wait_duration), or elsewhere (candidates)."
     if _ran_out_of_time(snapshot):
         return JobTimedOutError, "raise max_run_duration, or make the training resume from its checkpoints."
     if job_phase(snapshot["state"]) is JobPhase.CANCELLED:
@@ -226,9 +232,13 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
             JobCancelledError,
             "find out who cancelled it, or deleted its persistent resource; clear the task to run it again.",
         )
+    return _failure_class(snapshot)
+
+
+def _failure_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
     text = snapshot["error_message"]
     if _QUOTA_TEXT.search(text):
-        return QuotaExceededError, "ask for more of the quota named above, or use fewer machines."
+        return QuotaExceededError, quota_next_step(snapshot["strategy"])
     if _STOCKOUT_TEXT.search(text) or snapshot["error_code"] == _RESOURCE_EXHAUSTED:
         return CapacityError, "try again later, in another region, or with another machine type."
     interrupted = snapshot["error_code"] == _INTERNAL or _INTERRUPTED_TEXT.search(text)
@@ -236,6 +246,31 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
         return JobInterruptedError, "try again; if it happens again, look at the service's status."
     log = "the log of the replica named above" if failed_replica(text) else "the end of its log"
     return JobFailedError, f"read {log}; a retry runs the same code again."
+
+
+def _waited_in_vain(snapshot: JobSnapshot) -> bool:
+    """
+    Tell whether a Flex Start job ended at the end of its wait: in which state is not documented, nor with
+    what text.
+    """
+    never_ran = snapshot["start_time"] is None
+    waited = seconds_between(snapshot["create_time"], snapshot["end_time"])
+    if snapshot["strategy"] != "FLEX_START" or not never_ran or waited is None:
+        return False
+    limit = snapshot.get("max_wait_seconds")  # an event of an older version has none
+    limit = _DEFAULT_MAX_WAIT_SECONDS if limit is None else limit
+    return 0 < limit <= waited + _CLOCK_SECONDS
+
+
+def quota_next_step(strategy: str | None) -> str:
+    """Return what to do about a quota that is used up by jobs of a strategy."""
+    fix = "ask for more of the quota named above, or use fewer machines."
+    if strategy not in {"FLEX_START", "SPOT"}:
+        return fix
+    return (
+        f"{fix} Flex Start and Spot draw on the quotas with 'preemptible' in their name, although nothing of "
+        "Flex Start is preempted."
+    )
 
 
 def _ran_out_of_time(snapshot: JobSnapshot) -> bool:

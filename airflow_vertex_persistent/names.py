@@ -30,6 +30,8 @@ KEEP_LABEL = "airflow_keep"
 """Label of a job that goes on by intention when its task has ended."""
 FALLBACK_LABEL = "airflow_fallback"
 """Label of a job that runs elsewhere than was asked for: ``on_demand``, since its persistent resource was busy."""
+CANDIDATE_LABEL = "airflow_candidate"
+"""Label of a job: the number of the candidate that it is, from 0, where its task has several."""
 
 _RESOURCE_NAME = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"

@@ -93,6 +93,7 @@ class JobSnapshot(TypedDict):
     strategy: str | None
     output_dir: str | None
     max_run_seconds: float | None
+    max_wait_seconds: float | None
     create_time: str | None
     start_time: str | None
     end_time: str | None

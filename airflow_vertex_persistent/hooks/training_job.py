@@ -55,6 +55,9 @@ def job_snapshot(job: CustomJob) -> JobSnapshot:
         "strategy": enum_name(Scheduling.Strategy, scheduling.strategy) if scheduling.strategy else None,
         "output_dir": spec.base_output_directory.output_uri_prefix or None,
         "max_run_seconds": scheduling.timeout.total_seconds() if "timeout" in scheduling else None,
+        "max_wait_seconds": (
+            scheduling.max_wait_duration.total_seconds() if "max_wait_duration" in scheduling else None
+        ),
         "create_time": timestamp(job.create_time),
         "start_time": timestamp(job.start_time),
         "end_time": timestamp(job.end_time),

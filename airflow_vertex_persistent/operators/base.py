@@ -95,7 +95,7 @@ class VertexOperator(BaseOperator):
 
     def watch_arguments(self, problems: Problems) -> dict[str, Any]:
         """Return what every trigger is told; ``problems`` hears of what is wrong."""
-        check_region(self.region, problems)
+        self.check_place(problems)
         return {
             "region": self.region,
             "gcp_conn_id": self.gcp_conn_id,
@@ -103,6 +103,10 @@ class VertexOperator(BaseOperator):
             "poll_interval": seconds("poll_interval", self.poll_interval, problems),
             "max_outage": seconds("max_outage", self.max_outage, problems),
         }
+
+    def check_place(self, problems: Problems) -> None:
+        """Check where the job or resource is."""
+        check_region(self.region, problems)
 
     def wait_for_event(
         self, trigger: VertexTrigger, context: Context, *, then: str = "execute_complete", **kwargs: Any

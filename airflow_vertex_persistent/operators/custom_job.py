@@ -9,10 +9,10 @@ from airflow_vertex_persistent.exceptions import CapacityError
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.training_job import TrainingOperator
+from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.operators.warm_machines import (
     ON_DEMAND,
     BusyPolicy,
-    MachinesTakenError,
     capacity_error,
     is_busy,
     on_demand_job,
@@ -93,16 +93,16 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         self._resource_hook: PersistentResourceHook | None = None
         self._busy = False
 
-    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> JobRequest:
-        """Return the custom job that is asked for."""
+    def job_requests(self, config: Any, default_display_name: str, problems: Problems) -> list[JobRequest]:
+        """Return the one custom job that is asked for."""
         if self.persistent_resource_id is None:
             # A template may have rendered to nothing; without the id the job would run on demand, and cost.
             check_persistent_resource_id(None, problems)
         wanted = {field: getattr(self, field) for field in JOB_FIELDS}
         wanted["config"] = config
-        return custom_job(wanted, problems, default_display_name=default_display_name)
+        return [custom_job(wanted, problems, default_display_name=default_display_name)]
 
-    def busy_policy(self, problems: Problems) -> BusyPolicy:
+    def wait_policy(self, problems: Problems) -> BusyPolicy:
         """Return what to do while other jobs have the machines."""
         return BusyPolicy.read(self.when_busy, self.max_wait_duration, problems)
 
@@ -114,7 +114,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         job, missing = warm_job(request, hook, name)
         self._busy = bool(missing)
         if missing and self.when_busy != "queue":
-            raise MachinesTakenError(f"{name} is busy: {'; '.join(missing)}")
+            raise NoMachinesError(capacity_error(f"{name} is busy: {'; '.join(missing)}"))
         if missing:
             self.log.info("%s is busy, the job will have to wait: %s", name, "; ".join(missing))
         return job
@@ -126,7 +126,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
             return
         hook, name = self._resource(request, execution)
         if is_busy(error, request, hook, name, before=self._busy):
-            raise MachinesTakenError(f"Vertex AI refused the custom job: {error}") from error
+            raise NoMachinesError(capacity_error(f"Vertex AI refused the custom job: {error}")) from error
 
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success; on a busy resource, what helps there."""
@@ -135,7 +135,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
             return capacity_error(str(error).rpartition("\nNext step: ")[0])
         return error
 
-    def result(self, job: JobSnapshot) -> dict[str, Any]:
+    def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
         return training_result(job, fallback=None if job["persistent_resource_id"] else ON_DEMAND)
 

@@ -33,7 +33,7 @@ from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
 from airflow_vertex_persistent.states import seconds_between
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -57,6 +57,8 @@ class Execution:
     :param creating_since: When a create began whose answer has not been kept yet, RFC 3339 in UTC.
     :param cleared: The task was cleared while it ran, for which Airflow's count does not grow.
     :param fallback: ``on_demand``: its jobs run there, since their persistent resource was busy.
+    :param candidate: Number of the place and shape in which it wants its machines now, from 0.
+    :param tried: What became of the candidates before that, a text for each.
     """
 
     key: str
@@ -68,16 +70,44 @@ class Execution:
     creating_since: str | None = None
     cleared: bool = False
     fallback: str | None = None
+    candidate: int = 0
+    tried: tuple[str, ...] = ()
 
     @classmethod
     def new(cls, max_tries: int, project_id: str, region: str) -> Execution:
         """Return an execution that has no job yet."""
         return cls(secrets.token_hex(12), max_tries, project_id, region, _now())
 
-    def continues(self, stored: Execution) -> bool:
-        """Tell whether a job of the stored one can be taken over: same run of the task, same place."""
-        ours = (self.max_tries, self.project_id, self.region)
-        return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.region)
+    def continues(self, stored: Execution, regions: Sequence[str]) -> bool:
+        """
+        Tell whether a job of the stored one can be taken over: same run of the task, same place.
+
+        :param regions: Where the task may have a job, in the order of its candidates.
+        """
+        ours = (self.max_tries, self.project_id, stored.candidate < len(regions))
+        same = ours == (stored.max_tries, stored.project_id, True)
+        return same and not stored.cleared and stored.region == regions[stored.candidate]
+
+    def moved_on(self, region: str, outcome: str) -> Execution:
+        """
+        Return this execution with its next candidate.
+
+        :param region: Of the next candidate.
+        :param outcome: What became of this one.
+        """
+        return replace(
+            self,
+            candidate=self.candidate + 1,
+            region=region,
+            tried=(*self.tried, outcome),
+            job=None,
+            creating_since=None,
+            first_submit=_now(),
+        )
+
+    def back_to_the_first(self, region: str) -> Execution:
+        """Return this execution when all candidates are used up, for a retry."""
+        return replace(self, candidate=0, region=region, tried=(), job=None, creating_since=None)
 
     def creating(self) -> Execution:
         """Return this execution when a create is about to begin."""
@@ -119,7 +149,8 @@ def load_execution(context: Context) -> Execution | None:
     if stored is None:
         return None
     known = {field.name for field in fields(Execution)}
-    return Execution(**{name: value for name, value in stored.items() if name in known})
+    values = {name: value for name, value in stored.items() if name in known}
+    return Execution(**values | {"tried": tuple(values.get("tried", ()))})
 
 
 def save_execution(context: Context, execution: Execution) -> None:

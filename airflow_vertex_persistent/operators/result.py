@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot
 
 
-def training_result(snapshot: JobSnapshot, *, fallback: str | None = None) -> dict[str, Any]:
+def training_result(
+    snapshot: JobSnapshot, *, fallback: str | None = None, candidate: int | None = None
+) -> dict[str, Any]:
     """
     Return what a training task hands to the tasks after it.
 
     The keys are always the same; what does not apply is ``None``. Times are RFC 3339 in UTC.
 
     :param fallback: Where the job ran instead of where it was to run.
+    :param candidate: Number of the place and shape that was chosen, from 0.
     """
     name = ResourceName.parse(snapshot["job"])
     output_dir = snapshot["output_dir"]
@@ -29,7 +32,7 @@ def training_result(snapshot: JobSnapshot, *, fallback: str | None = None) -> di
         "region": name.region,
         "persistent_resource_id": snapshot["persistent_resource_id"],
         "strategy": snapshot["strategy"],
-        "candidate": None,
+        "candidate": candidate,
         "fallback": fallback,
         "create_time": snapshot["create_time"],
         "start_time": snapshot["start_time"],

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
-    CapacityError,
     JobCancelledError,
     VertexTrainingError,
     call_problem,
@@ -22,7 +21,7 @@ from airflow_vertex_persistent.links import (
     TrainingLogsLink,
     persist_job_links,
 )
-from airflow_vertex_persistent.names import REQUEST_LABEL, ResourceName
+from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.config_file import read_config
 from airflow_vertex_persistent.operators.execution import (
@@ -34,11 +33,7 @@ from airflow_vertex_persistent.operators.execution import (
 )
 from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.stopping import StoppableOperator
-from airflow_vertex_persistent.operators.warm_machines import (
-    MachinesTakenError,
-    capacity_error,
-    overdue_error,
-)
+from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -49,7 +44,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-    from airflow_vertex_persistent.operators.warm_machines import BusyPolicy
+    from airflow_vertex_persistent.operators.waiting import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.watch import WatchEvent
@@ -65,16 +60,17 @@ class TrainingOperator(StoppableOperator):
     operator_extra_links = (TrainingJobLink(), TrainingLogsLink(), PersistentResourcesLink())
 
     @abstractmethod
-    def job_request(self, config: Any, default_display_name: str, problems: Problems) -> JobRequest:
+    def job_requests(self, config: Any, default_display_name: str, problems: Problems) -> list[JobRequest]:
         """
-        Return the job that is asked for; ``problems`` hears of what is wrong.
+        Return the job that is asked for, in each place and shape in which it may run.
 
         :param config: The parameter of that name, read and rendered.
         :param default_display_name: For a job that has none.
+        :param problems: Hears of what is wrong.
         """
 
     @abstractmethod
-    def busy_policy(self, problems: Problems) -> BusyPolicy:
+    def wait_policy(self, problems: Problems) -> WaitPolicy:
         """Return what to do while there are no machines; ``problems`` hears of what is wrong."""
 
     @abstractmethod
@@ -82,7 +78,7 @@ class TrainingOperator(StoppableOperator):
         """
         Return the job to create, as it fits what is there now.
 
-        :raises MachinesTakenError: There are no machines for it now.
+        :raises NoMachinesError: There are none for it now.
         """
 
     @abstractmethod
@@ -90,14 +86,14 @@ class TrainingOperator(StoppableOperator):
         """
         Look what it means that a create was refused.
 
-        :raises MachinesTakenError: There are no machines for the job now.
+        :raises NoMachinesError: There are none for the job now.
         """
 
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success."""
         return job_error(job, details)
 
-    def result(self, job: JobSnapshot) -> dict[str, Any]:
+    def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
         return training_result(job)
 
@@ -122,37 +118,36 @@ class TrainingOperator(StoppableOperator):
         """Find or create a job, and while there are no machines others in its place, until one has ended."""
         problems = Problems("custom job")
         watch, policy = self._waiting(problems)
-        request = self._request(context, problems)
-        resource = request.job["job_spec"].get("persistent_resource_id")
+        requests = self._requests(context, problems)
+        resource = requests[0].job["job_spec"].get("persistent_resource_id") if requests else None
         missing = resource and f"create persistent resource {resource!r} in the same project and region."
         result = None
         while result is None:
             try:
                 with typed_errors("custom job", missing=missing):
                     problems.raise_if_any()
-                    execution, job = self._submit(context, request, watch)
-            except MachinesTakenError as taken:
-                self._without_machines(context, capacity_error(str(taken)), overdue=False)
+                    execution, job = self._submit(context, requests, watch)
+            except NoMachinesError as none:
+                self._without_machines(context, none.error, overdue=False)
                 continue
             persist_job_links(context, ResourceName.parse(job["job"]))
             if not self.wait_for_completion:
-                return self.result(job)
+                return self.result(job, execution)
             if job_phase(job["state"]) is JobPhase.SUCCEEDED:
                 return self._succeeded(job)
-            on_resource = job["persistent_resource_id"] is not None
-            deadline = policy.deadline(execution, job["create_time"]) if on_resource else None
+            deadline = policy.deadline(execution, job)
             result = self._conclude(context, self._watch(context, job["job"], watch, deadline))
         return result
 
-    def _waiting(self, problems: Problems) -> tuple[dict[str, Any], BusyPolicy]:
-        return self.watch_arguments(problems), self.busy_policy(problems)
+    def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
+        return self.watch_arguments(problems), self.wait_policy(problems)
 
-    def _request(self, context: Context, problems: Problems) -> JobRequest:
+    def _requests(self, context: Context, problems: Problems) -> list[JobRequest]:
         # Not by Airflow's template_ext, which would open every nested text that ends in .yaml or .json.
         config = read_config(self.config, Path(context["dag"].fileloc).parent, problems)
         if config is not self.config:
             config = self.render_template(config, context)
-        return self.job_request(config, default_display_name(context), problems)
+        return self.job_requests(config, default_display_name(context), problems)
 
     def _watch(
         self, context: Context, job: str, watch: dict[str, Any], deadline: str | None
@@ -164,7 +159,7 @@ class TrainingOperator(StoppableOperator):
             execution_key=None if self._execution is None else self._execution.key,
             installation=installation(),
             wait_deadline=deadline,
-            **watch,
+            **_where(job, watch),
         )
         return self.wait_for_event(trigger, context)
 
@@ -174,7 +169,7 @@ class TrainingOperator(StoppableOperator):
         if execution is not None and execution.job is not None and not _is_of(execution.job, event):
             # A trigger's number can be given again (SQLite does): this is what an older attempt waited for.
             self.log.info("Still watching %s: the event was %s", execution.job, event)
-            deadline = None if execution.fallback else policy.deadline(execution, None)
+            deadline = policy.deadline(execution, None)
             event = self._watch(context, execution.job, watch, deadline)
         overdue = event["status"] == "overdue"
         if overdue:
@@ -187,15 +182,14 @@ class TrainingOperator(StoppableOperator):
         error = self.job_error(job, event["details"])
         overdue = overdue and isinstance(error, JobCancelledError)
         if overdue:
-            error = overdue_error(job)
-        waited = job["persistent_resource_id"] is not None and (overdue or job["start_time"] is None)
-        if not waited or not isinstance(error, CapacityError):
+            error = policy.overdue_error(job)
+        if not overdue and not policy.goes_on(job, error):
             raise error
         self._without_machines(context, error, overdue=overdue)
         return None
 
     def _succeeded(self, job: JobSnapshot) -> dict[str, Any]:
-        result = self.result(job)
+        result = self.result(job, self._execution)
         self.log.info(
             "Job %s succeeded: queued %s s, ran %s s, model folder %s",
             ResourceName.parse(job["job"]).id,
@@ -217,34 +211,38 @@ class TrainingOperator(StoppableOperator):
 
     def _wait_for(self, watch: dict[str, Any]) -> Callable[[str], WatchEvent]:
         """Return what waits, here, until a job has ended."""
-        return lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here()
+        return lambda job: TrainingJobTrigger(
+            job=job, cancel_on_kill=False, **_where(job, watch)
+        ).watch_here()
 
-    def _without_machines(self, context: Context, error: CapacityError, *, overdue: bool) -> None:
+    def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:
         """Get ready to try again, elsewhere or after a pause, or end the task."""
         watch, policy = self._waiting(Problems("custom job"))
         if self._execution is None:
             raise error
-        execution, pause = policy.next_step(
+        execution, said, pause, end = policy.next_step(
             self._execution.refused(), error, interval=watch["poll_interval"], overdue=overdue
         )
         if execution != self._execution:
             self.keep(context, execution)
-        why = str(error).partition("\n")[0].rstrip(".")
-        if pause == 0:
-            self.log.warning("%s. The same job runs on demand instead", why)
-            return
-        self.log.warning("%s. Trying again in %.1f s", why, pause)
-        self.pause(context, pause)
+        if end is error:
+            raise error
+        if end is not None:
+            raise end from error
+        self.log.warning("%s. %s", str(error).partition("\n")[0].rstrip("."), said)
+        if pause:
+            self.pause(context, pause)
 
     def _submit(
-        self, context: Context, request: JobRequest, watch: dict[str, Any]
+        self, context: Context, requests: list[JobRequest], watch: dict[str, Any]
     ) -> tuple[Execution, JobSnapshot]:
         """Return this execution and its job, found or created, and keep the job's name."""
         from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission
 
         # Kept for on_kill, which has no time to connect.
         hook = self._hook = self._hook or self.new_hook()
-        execution, resumed = self._begin(context, hook, watch)
+        execution, resumed = self._begin(context, hook, watch, [request.region for request in requests])
+        request = requests[execution.candidate]
 
         def keep(changed: Execution) -> None:
             nonlocal execution
@@ -270,7 +268,7 @@ class TrainingOperator(StoppableOperator):
                 keep(execution.refused())  # nothing was created: the next attempt need not look for it
             self.check_refusal(error, request, execution)
 
-        labels = self._labels(context, execution, request)
+        labels = self._labels(context, execution, requests)
         submission = Submission(
             hook=hook,
             execution=execution,
@@ -294,7 +292,7 @@ class TrainingOperator(StoppableOperator):
         return created, job
 
     def _begin(
-        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any]
+        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any], regions: list[str]
     ) -> tuple[Execution, bool]:
         """Return this execution, and whether it may have jobs; cancel those of one that is over."""
         from airflow_vertex_persistent.operators.submission import cancel_older
@@ -302,9 +300,9 @@ class TrainingOperator(StoppableOperator):
         if self._execution is not None:
             return self._execution, True
         project_id = self.project_id or hook.default_project_id
-        execution = Execution.new(context["ti"].max_tries, project_id, self.region)
+        execution = Execution.new(context["ti"].max_tries, project_id, regions[0])
         stored = load_execution(context)
-        resumed = stored is not None and self.durable and execution.continues(stored)
+        resumed = stored is not None and self.durable and execution.continues(stored, regions)
         if stored is not None and resumed:
             execution = stored
         elif stored is not None:
@@ -319,11 +317,12 @@ class TrainingOperator(StoppableOperator):
         self._execution = execution
         return execution, resumed
 
-    def _labels(self, context: Context, execution: Execution, request: JobRequest) -> dict[str, str]:
+    def _labels(self, context: Context, execution: Execution, requests: list[JobRequest]) -> dict[str, str]:
         # What was asked for, not what a busy resource makes of it. Another account may see other things.
-        asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
+        asked = {"jobs": requests, "connection": (self.gcp_conn_id, self.impersonation_chain)}
         keep = not (self.wait_for_completion and self.cancel_on_kill)
-        return job_labels(context, execution, asked, keep=keep)
+        labels = job_labels(context, execution, asked, keep=keep)
+        return labels if len(requests) == 1 else labels | {CANDIDATE_LABEL: str(execution.candidate)}
 
 
 def _is_of(job: str, event: Any) -> bool:
@@ -331,6 +330,11 @@ def _is_of(job: str, event: Any) -> bool:
         isinstance(event, Mapping)
         and ResourceName.parse(event["name"]).identity == ResourceName.parse(job).identity
     )
+
+
+def _where(job: str, watch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a trigger is told that watches a job where that is."""
+    return {**watch, "region": ResourceName.parse(job).region}
 
 
 def _labelled(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from airflow_vertex_persistent.exceptions import (
     CapacityError,
     MaxWaitExceededError,
     PersistentResourceError,
+    VertexTrainingError,
     call_problem,
     resource_error,
 )
 from airflow_vertex_persistent.names import FALLBACK_LABEL
+from airflow_vertex_persistent.operators.waiting import NextStep, try_again
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
@@ -46,10 +48,6 @@ _NEXT_STEP = (
 )
 
 
-class MachinesTakenError(Exception):
-    """Other jobs have the machines. Whether that is an error of the task is for its :class:`BusyPolicy` to say."""
-
-
 @dataclass(frozen=True)
 class BusyPolicy:
     """
@@ -72,41 +70,48 @@ class BusyPolicy:
             return cls(when_busy, None if when_busy == "queue" else _SECONDS_TO_START)
         return cls(when_busy, seconds("max_wait_duration", max_wait_duration, problems, zero=True) or None)
 
-    def deadline(self, execution: Execution, create_time: str | None) -> str | None:
+    def deadline(self, execution: Execution, job: JobSnapshot | None) -> str | None:
         """
-        Return until when a job may wait, RFC 3339 in UTC; ``None``: for ever.
+        Return until when a job may wait.
 
         The limit counts from the execution's first job on. However late a job comes, it has the time to start.
         """
-        if self.limit is None:
+        on_demand = execution.fallback if job is None else job["persistent_resource_id"] is None
+        if self.limit is None or on_demand:
             return None
+        create_time = None if job is None else job["create_time"]
         created = _now() if create_time is None else datetime.fromisoformat(create_time)
         own = created + timedelta(seconds=min(self.limit, _SECONDS_TO_START))
         return max(self._end(execution, self.limit), own).isoformat()
 
-    def next_step(
-        self, execution: Execution, error: CapacityError, *, interval: float, overdue: bool
-    ) -> tuple[Execution, float]:
-        """
-        Return the execution that goes on without a job, and the seconds until it tries again.
+    def goes_on(self, job: JobSnapshot, error: VertexTrainingError) -> bool:
+        """Tell whether a job never got warm machines."""
+        waited = job["start_time"] is None and job["persistent_resource_id"] is not None
+        return waited and isinstance(error, CapacityError)
 
-        :param error: Why there is no job, or none that runs.
-        :param interval: Seconds between two looks.
-        :param overdue: The job had waited until its deadline.
-        :raises CapacityError: It does not go on.
-        """
+    def next_step(
+        self, execution: Execution, error: VertexTrainingError, *, interval: float, overdue: bool
+    ) -> NextStep:
+        """Return what to do without a job on the persistent resource."""
         if self.when_busy == ON_DEMAND and execution.fallback is None:
-            return replace(execution, fallback=ON_DEMAND), 0.0
+            return NextStep(replace(execution, fallback=ON_DEMAND), "The same job runs on demand instead")
         if self.when_busy != "queue":
-            raise error
+            return NextStep(execution, error=error)
         if self.limit is None:
-            return execution, self._pause(execution, interval)
+            return try_again(execution, self._pause(execution, interval))
         left = (self._end(execution, self.limit) - _now()).total_seconds()
         if overdue or left <= 0:
-            raise MaxWaitExceededError(
-                f"No machines after max_wait_duration, {self.limit:g} seconds. {error}"
-            ) from error
-        return execution, min(self._pause(execution, interval), left)
+            text = f"No machines after max_wait_duration, {self.limit:g} seconds. {error}"
+            return NextStep(execution, error=MaxWaitExceededError(text))
+        return try_again(execution, min(self._pause(execution, interval), left))
+
+    def overdue_error(self, job: JobSnapshot) -> CapacityError:
+        """Return the error of a job that was cancelled since others have the machines of its resource."""
+        waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
+        return capacity_error(
+            f"{job['job']} has waited for {waited:.0f} seconds for machines of persistent resource "
+            f"{job['persistent_resource_id']!r} and was cancelled"
+        )
 
     def _pause(self, execution: Execution, interval: float) -> float:
         waited = (_now() - datetime.fromisoformat(execution.first_submit)).total_seconds()
@@ -119,15 +124,6 @@ class BusyPolicy:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def overdue_error(job: JobSnapshot) -> CapacityError:
-    """Return the error of a job that was cancelled since others have the machines of its resource."""
-    waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
-    return capacity_error(
-        f"{job['job']} has waited for {waited:.0f} seconds for machines of persistent resource "
-        f"{job['persistent_resource_id']!r} and was cancelled"
-    )
 
 
 def capacity_error(text: str) -> CapacityError:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from airflow_vertex_persistent.specs import checks
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.messages import read_message
+from airflow_vertex_persistent.specs.scheduling import read_strategy
 from airflow_vertex_persistent.specs.worker_pools import (
     SHORT_FORM,
     read_worker_pools,
@@ -33,6 +34,7 @@ _SPEC_FIELDS = (
 _SCHEDULING_FIELDS = ("restart_job_on_worker_restart", "disable_retries")
 # What `custom_job` reads.
 JOB_FIELDS = (
+    "region",
     "display_name",
     "labels",
     "worker_pool_specs",
@@ -45,6 +47,9 @@ JOB_FIELDS = (
     *_SCHEDULING_FIELDS,
 )
 
+# What it reads of a job that queues for machines of its own.
+QUEUE_FIELDS = ("strategy", "max_wait_duration")
+
 
 class JobRequest(NamedTuple):
     """
@@ -55,11 +60,13 @@ class JobRequest(NamedTuple):
         :func:`~airflow_vertex_persistent.specs.pool_matching.fit_to_pools` has filled them in.
     :param resource_pools: For each worker pool, the id of the resource pool that it is to run on, if it names one.
     :param short_form: Whether the worker pools were made of ``container_uri`` and the parameters that go with it.
+    :param region: Where it is to run.
     """
 
     job: dict[str, Any]
     resource_pools: tuple[str | None, ...]
     short_form: bool
+    region: str
 
 
 def custom_job(
@@ -70,8 +77,9 @@ def custom_job(
 
     What is written as a parameter wins over the same field in ``config``.
 
-    :param wanted: The fields of :data:`JOB_FIELDS`, after templates were rendered. ``config`` is a mapping:
-        a CustomJob body (``displayName``, ``jobSpec``) or a CustomJobSpec (``workerPoolSpecs``).
+    :param wanted: The fields of :data:`JOB_FIELDS`, and of :data:`QUEUE_FIELDS` where a job may queue for
+        machines, after templates were rendered. ``config`` is a mapping: a CustomJob body (``displayName``,
+        ``jobSpec``) or a CustomJobSpec (``workerPoolSpecs``).
     :param problems: Hears of everything that is wrong.
     :param default_display_name: For a job that has none.
     """
@@ -102,7 +110,7 @@ def custom_job(
         job["job_spec"]["worker_pool_specs"] = clean
     problems.absorb(found, short_form_field if short_form else str)
     _check_job(job, problems)
-    return JobRequest(job, names, short_form)
+    return JobRequest(job, names, short_form, str(given.get("region", "")))
 
 
 def _config_body(config: Any, problems: Problems) -> dict[str, Any]:
@@ -164,6 +172,11 @@ def _merge_parameters(
     if "max_run_duration" in given:
         limit = checks.seconds("max_run_duration", given["max_run_duration"], problems)
         scheduling["timeout"] = None if limit is None else checks.duration_text(limit)
+    if "max_wait_duration" in given:
+        limit = checks.seconds("max_wait_duration", given["max_wait_duration"], problems, zero=True)
+        scheduling["max_wait_duration"] = None if limit is None else checks.duration_text(limit)
+    if "strategy" in given:
+        scheduling["strategy"] = read_strategy(given["strategy"], problems)
     _put(spec, "scheduling", _over(spec.get("scheduling"), scheduling))
     _put(body, "display_name", given.get("display_name"))
     _put(body, "labels", _over(body.get("labels"), given.get("labels")))
@@ -213,7 +226,11 @@ def _check_warm_machines(spec: Mapping[str, Any], problems: Problems) -> None:
     """Check what a job on a persistent resource cannot have: its machines are there already."""
     strategy = (spec.get("scheduling") or {}).get("strategy")
     if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", "STANDARD"}:
-        problems.add("scheduling.strategy", strategy, "leave it out for a job on a persistent resource")
+        problems.add(
+            "scheduling.strategy",
+            strategy,
+            "leave it out, or leave out persistent_resource_id: a persistent resource has its machines",
+        )
     for index, pool in enumerate(spec.get("worker_pool_specs") or []):
         if (pool.get("machine_spec") or {}).get("reservation_affinity"):
             path = f"worker_pool_specs[{index}].machine_spec.reservation_affinity"

@@ -30,6 +30,17 @@ _BUILT_IN: dict[str, tuple[str, int]] = {
     "g4-standard-384": ("NVIDIA_RTX_PRO_6000", 8),
 }
 _BUILT_IN_KINDS = {kind for kind, _ in _BUILT_IN.values()}
+# Accelerators for which one can queue with Flex Start. Source: Vertex AI's "Schedule training jobs based on resource
+# availability"; the larger H100 machines belong to the family that it names.
+_FLEX_START = (
+    "NVIDIA_L4",
+    "NVIDIA_TESLA_A100",
+    "NVIDIA_A100_80GB",
+    "NVIDIA_H100_80GB",
+    "NVIDIA_H100_MEGA_80GB",
+    "NVIDIA_H200_141GB",
+    "NVIDIA_B200",
+)
 # Families of machines that have no accelerator built in.
 _PLAIN_FAMILIES = ("n1-", "n2-", "n2d-", "e2-", "c2-", "c2d-", "c3-", "m1-")
 # Machine types that boot from another disk than pd-ssd unless told otherwise.
@@ -42,6 +53,17 @@ _ATTACHED: dict[str, tuple[int, ...]] = {
     "NVIDIA_TESLA_P100": (1, 2, 4),
     "NVIDIA_TESLA_V100": (1, 2, 4, 8),
 }
+
+
+def flex_start_problem(accelerator: str | None) -> str | None:
+    """Return why one cannot queue for machines with this accelerator with Flex Start, as far as it is known."""
+    if accelerator in _FLEX_START:
+        return None
+    if accelerator is None:
+        return f"Flex Start is for machines with one of {', '.join(_FLEX_START)}"
+    if accelerator in _BUILT_IN_KINDS or accelerator in _ATTACHED:
+        return f"Flex Start has no {accelerator}; it has {', '.join(_FLEX_START)}"
+    return ""
 
 
 def default_disk_type(machine_type: Any) -> str:

@@ -155,6 +155,7 @@ def test_the_snapshot_of_a_job_that_succeeded(cloud: Cloud) -> None:
         "strategy": "STANDARD",
         "output_dir": f"gs://{cloud.BUCKET}/out",
         "max_run_seconds": 90.5,
+        "max_wait_seconds": None,
         "error_code": 0,
         "error_message": "",
     }

@@ -74,7 +74,7 @@ task = PersistentResourceCustomJobOperator(
 job = "projects/1/locations/europe-west4/customJobs/2"
 snapshot = {
     "job": job, "state": "JOB_STATE_%s", "persistent_resource_id": "nightly", "strategy": None,
-    "output_dir": "gs://models/run", "max_run_seconds": None, "create_time": "2026-11-22T01:00:00+00:00",
+    "output_dir": "gs://models/run", "max_run_seconds": None, "max_wait_seconds": None, "create_time": "2026-11-22T01:00:00+00:00",
     "start_time": "2026-11-22T01:00:10+00:00", "end_time": "2026-11-22T01:10:10+00:00",
     "error_code": 3, "error_message": "The replica workerpool0-0 exited with a non-zero status of 1.",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -83,6 +84,7 @@ def snapshot(**changes: object) -> JobSnapshot:
         "strategy": None,
         "output_dir": None,
         "max_run_seconds": None,
+        "max_wait_seconds": None,
         "create_time": "2026-11-22T02:00:00.000+00:00",
         "start_time": "2026-11-22T02:05:00.000+00:00",
         "end_time": "2026-11-22T02:15:00.000+00:00",
@@ -282,3 +284,45 @@ def test_a_wrong_request_lists_its_problems(problems: list[str], count: str) -> 
     lines = [f"The custom job was not sent, {count}:", *(f"  - {problem}" for problem in problems)]
     assert str(error).splitlines() == lines
     assert error.problems == tuple(problems)
+
+
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize("state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"])
+@pytest.mark.parametrize(
+    ("waited", "limit", "in_vain"),
+    [
+        (1800, 1800.0, True),
+        (1799, 1800.0, True),
+        (1700, 1800.0, False),
+        (DAY, None, True),
+        (DAY - 60, None, False),
+        (30 * DAY, 0.0, False),
+    ],
+)
+def test_flex_start_that_waited_in_vain(
+    state: str, waited: int, limit: float | None, *, in_vain: bool
+) -> None:
+    """Whatever state the service ends it in, a job that never ran in all its time for that has waited too long."""
+    created = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    error = job_error(
+        snapshot(
+            state=state,
+            strategy="FLEX_START",
+            max_wait_seconds=limit,
+            create_time=created.isoformat(),
+            start_time=None,
+            end_time=(created + timedelta(seconds=waited)).isoformat(),
+        )
+    )
+    assert isinstance(error, MaxWaitExceededError) is in_vain
+
+
+@pytest.mark.parametrize(("strategy", "told"), [("FLEX_START", True), ("SPOT", True), (None, False)])
+def test_whose_quota_it_is(strategy: str | None, *, told: bool) -> None:
+    """An error of quota says that Flex Start draws on the preemptible one."""
+    text = "The following quota metrics exceed quota limits: aiplatform.googleapis.com/some_gpus"
+    error = job_error(snapshot(strategy=strategy, start_time=None, error_message=text))
+    assert type(error) is QuotaExceededError
+    assert ("'preemptible'" in str(error)) is told

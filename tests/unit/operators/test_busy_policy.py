@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from airflow_vertex_persistent.exceptions import (
-    CapacityError,
     InvalidRequestError,
     MaxWaitExceededError,
 )
@@ -82,24 +81,23 @@ def test_the_deadline_of_a_job(
 ) -> None:
     """The limit counts from the first job on, but each job has the time to start."""
     execution = replace(since(), first_submit=f"2026-11-24T{first_submit}:00+00:00")
-    found = BusyPolicy("queue", limit).deadline(execution, f"2026-11-24T{create_time}:00+00:00")
+    job: Any = {"create_time": f"2026-11-24T{create_time}:00+00:00", "persistent_resource_id": "nightly"}
+    found = BusyPolicy("queue", limit).deadline(execution, job)
     assert found == (deadline and f"2026-11-24T{deadline}:00+00:00")
 
 
 def test_who_fails_does_so() -> None:
     """The error says why, and is one that is worth a retry."""
-    with pytest.raises(CapacityError, match="nightly is busy") as caught:
-        BusyPolicy("fail", 300.0).next_step(since(), BUSY, interval=30.0, overdue=False)
-    assert caught.value is BUSY
+    step = BusyPolicy("fail", 300.0).next_step(since(), BUSY, interval=30.0, overdue=False)
+    assert step.error is BUSY
 
 
 def test_who_falls_back_does_so_once() -> None:
     """On demand comes at once, whatever the limit; where that has no machines either, the task fails."""
     policy = BusyPolicy("on_demand", 300.0)
-    execution, pause = policy.next_step(since(hours=1), BUSY, interval=30.0, overdue=True)
-    assert (execution.fallback, pause) == ("on_demand", 0.0)
-    with pytest.raises(CapacityError):
-        policy.next_step(execution, BUSY, interval=30.0, overdue=False)
+    step = policy.next_step(since(hours=1), BUSY, interval=30.0, overdue=True)
+    assert (step.execution.fallback, step.pause, step.error) == ("on_demand", 0.0, None)
+    assert policy.next_step(step.execution, BUSY, interval=30.0, overdue=False).error is BUSY
 
 
 @pytest.mark.parametrize(
@@ -110,20 +108,20 @@ def test_the_pauses_grow(waited: float, least: float, most: float) -> None:
     """Between two tries passes a tenth of what has passed, within limits, and never the same for two tasks."""
     for limit in (None, 1e6):
         execution = since(seconds=waited)
-        after, pause = BusyPolicy("queue", limit).next_step(execution, BUSY, interval=30.0, overdue=False)
-        assert after == execution
-        assert least <= pause <= most
+        step = BusyPolicy("queue", limit).next_step(execution, BUSY, interval=30.0, overdue=False)
+        assert (step.execution, step.error) == (execution, None)
+        assert least <= step.pause <= most
 
 
 def test_the_last_pause_ends_with_the_limit() -> None:
     """The last try comes when the time is over, not before and not after it."""
-    _, pause = BusyPolicy("queue", 600.0).next_step(since(seconds=590), BUSY, interval=30.0, overdue=False)
-    assert 8 < pause <= 10
+    step = BusyPolicy("queue", 600.0).next_step(since(seconds=590), BUSY, interval=30.0, overdue=False)
+    assert 8 < step.pause <= 10
 
 
 @pytest.mark.parametrize(("seconds", "overdue"), [(601, False), (590, True)])
 def test_the_wait_has_an_end(seconds: float, *, overdue: bool) -> None:
     """Past the limit, or with a job that had waited until its deadline, there is no other try."""
-    with pytest.raises(MaxWaitExceededError, match="600 seconds") as caught:
-        BusyPolicy("queue", 600.0).next_step(since(seconds=seconds), BUSY, interval=30.0, overdue=overdue)
-    assert caught.value.__cause__ is BUSY
+    step = BusyPolicy("queue", 600.0).next_step(since(seconds=seconds), BUSY, interval=30.0, overdue=overdue)
+    assert isinstance(step.error, MaxWaitExceededError)
+    assert "600 seconds" in str(step.error)

@@ -44,7 +44,7 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
                 "persistent_resource_id": "nightly",
                 "config": {"scheduling": {"strategy": "FLEX_START"}},
             },
-            "scheduling.strategy = 'FLEX_START': leave it out for a job on a persistent resource",
+            "scheduling.strategy = 'FLEX_START': leave it out, or leave out persistent_resource_id: a persistent resource has its machines",
         ),
         (
             {

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The places and shapes in which a task may get its machines, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.exceptions import (
+    CapacityError,
+    MaxWaitExceededError,
+    QuotaExceededError,
+    VertexTrainingError,
+)
+from airflow_vertex_persistent.operators.waiting import NextStep
+from airflow_vertex_persistent.specs.checks import Problems, seconds
+from airflow_vertex_persistent.specs.scheduling import FLEX_START
+from airflow_vertex_persistent.states import seconds_between
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.states import JobSnapshot
+
+WHEN_THERE_ARE_NONE = (
+    "Next step: try again later, let it wait longer (max_wait_duration), or elsewhere (candidates)."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A candidate, as far as its wait and the log are concerned.
+
+    :param region: Where it is.
+    :param machine_type: ``None``, where worker pools or ``config`` say it.
+    :param limit: Seconds for which a job may wait for machines; 0: for ever; ``None``: as the service does.
+    """
+
+    region: str
+    machine_type: str | None
+    limit: float | None
+
+    @classmethod
+    def read(cls, wanted: Mapping[str, Any]) -> Place:
+        """Return the place of what is wanted there, which has been checked."""
+        limit = wanted["max_wait_duration"]
+        if limit is not None:
+            limit = seconds("max_wait_duration", limit, Problems(""), zero=True)
+        return cls(str(wanted["region"]), wanted["machine_type"], limit)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.region, self.machine_type)))
+
+
+@dataclass(frozen=True)
+class CandidatePolicy:
+    """
+    Which candidate comes after which.
+
+    :param places: The candidates, in their order.
+    :param next_on_quota: Whether a quota that is used up leads to the next one.
+    """
+
+    places: tuple[Place, ...]
+    next_on_quota: bool
+
+    def plan(self) -> list[str]:
+        """Return a line for each candidate."""
+        waits = {None: "as long as Vertex AI lets it wait", 0.0: "for ever"}
+        return [
+            f"  {self._text(number)}: {waits.get(place.limit, f'up to {place.limit} s')}"
+            for number, place in enumerate(self.places)
+        ]
+
+    def _text(self, number: int) -> str:
+        return f"{number} ({self.places[number]})"
+
+    def deadline(self, execution: Execution, job: JobSnapshot | None) -> str | None:
+        """Return until when a job may wait for whom the service does not count."""
+        limit = self.places[execution.candidate].limit
+        if job is None or job["create_time"] is None or job["strategy"] == FLEX_START or not limit:
+            return None
+        return (datetime.fromisoformat(job["create_time"]) + timedelta(seconds=limit)).isoformat()
+
+    def goes_on(self, job: JobSnapshot, error: VertexTrainingError) -> bool:
+        """Tell whether a job has ended for lack of machines."""
+        no_quota = isinstance(error, QuotaExceededError) and self.next_on_quota
+        return no_quota or isinstance(error, CapacityError)
+
+    def next_step(
+        self, execution: Execution, error: VertexTrainingError, *, interval: float, overdue: bool
+    ) -> NextStep:
+        """Return the next candidate, or the error that tells of all of them."""
+        number = execution.candidate
+        if len(self.places) == 1:
+            return NextStep(execution, error=error)
+        outcome = f"{self._text(number)}: {str(error).partition(chr(10))[0]}"
+        if number + 1 < len(self.places):
+            following = self.places[number + 1]
+            said = f"Next candidate: {self._text(number + 1)}"
+            return NextStep(execution.moved_on(following.region, outcome), said)
+        outcomes = "".join(f"\n  {text}" for text in (*execution.tried, outcome))
+        end = type(error)(f"No candidate got machines:{outcomes}\n{WHEN_THERE_ARE_NONE}")
+        return NextStep(execution.back_to_the_first(self.places[0].region), error=end)
+
+    def overdue_error(self, job: JobSnapshot) -> VertexTrainingError:
+        """Return the error of a job that was cancelled at its deadline."""
+        waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
+        return MaxWaitExceededError(
+            f"{job['job']} has waited for {waited:.0f} seconds for machines and was cancelled\n{WHEN_THERE_ARE_NONE}"
+        )

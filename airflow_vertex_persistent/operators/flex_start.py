@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train on machines that are scarce: queue for them, and try the next place when they do not come."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    CapacityError,
+    QuotaExceededError,
+    call_problem,
+    quota_next_step,
+)
+from airflow_vertex_persistent.operators.candidates import WHEN_THERE_ARE_NONE, CandidatePolicy, Place
+from airflow_vertex_persistent.operators.result import training_result
+from airflow_vertex_persistent.operators.training_job import TrainingOperator
+from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
+from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region
+from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, custom_job
+from airflow_vertex_persistent.specs.scheduling import FLEX_START, check_own_machines
+from airflow_vertex_persistent.specs.worker_pools import short_form_field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_vertex_persistent.operators.base import Duration
+    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.specs.custom_job import JobRequest
+    from airflow_vertex_persistent.states import JobSnapshot
+
+
+class FlexStartTrainingOperator(TrainingOperator):
+    """
+    Run a custom job when its GPUs become free, in the first of several places that has them.
+
+    With Flex Start, Vertex AI keeps the job in a queue until all its machines can be had together; nothing of it is
+    preempted afterwards. A job that gets no machines is no failure while there is another candidate: the same work is
+    submitted there. Every other failure ends the task, as does the end of the last candidate. Killing, clearing or
+    marking the task cancels the job that waits or runs. A retry takes over the job of the attempts before it.
+
+    .. seealso:: :doc:`/operators/flex_start`
+
+    :param region: Region of the job; not needed when each candidate has its own. (templated)
+    :param strategy: ``"flex_start"``: wait in the queue. ``"spot"``: preemptible machines, at once or not at all.
+        ``"standard"``: machines on demand, at once or not at all. Default: what ``config`` says, else
+        ``"flex_start"``. (templated)
+    :param max_wait_duration: How long a job may wait for machines before the next candidate: seconds, ``timedelta``
+        or text like ``"3600s"``; 0: for ever. With Flex Start the service itself counts; otherwise the task cancels
+        a job that has not started by then. Default: the service's, 24 hours with Flex Start. (templated)
+    :param candidates: Places and shapes to try, in their order, each as
+        :func:`~airflow_vertex_persistent.specs.candidates.candidate` returns it; what one leaves out is as the other
+        parameters say. Default: one, of those parameters. (templated)
+    :param next_on_quota: Whether to try the next candidate also when the project's quota is used up. Default: no,
+        that ends the task. (templated)
+    :param allow_unlisted_accelerators: Submit also for accelerators that Flex Start did not have when this version
+        was made. Default: that is an error; for an accelerator that is not known at all, a warning.
+    :param kwargs: The work and everything else, see
+        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
+        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+    :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`;
+        ``candidate`` is the number of the one that got machines, from 0.
+    :raises MaxWaitExceededError: No candidate got machines in time. The message tells what became of each.
+    :raises CapacityError: The last candidate had no machines for another reason.
+    :raises QuotaExceededError: The project's quota is used up.
+    """
+
+    template_fields: Sequence[str] = (
+        "strategy",
+        "max_wait_duration",
+        "candidates",
+        "next_on_quota",
+        *TrainingOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **TrainingOperator.template_fields_renderers,
+        "candidates": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        strategy: str | None = None,
+        max_wait_duration: Duration | None = None,
+        candidates: list[dict[str, Any]] | None = None,
+        next_on_quota: bool = False,
+        allow_unlisted_accelerators: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(region=region or "", **kwargs)
+        self.strategy = strategy
+        self.max_wait_duration = max_wait_duration
+        self.candidates = candidates
+        self.next_on_quota = next_on_quota
+        self.allow_unlisted_accelerators = allow_unlisted_accelerators
+
+    def check_place(self, problems: Problems) -> None:
+        """Check the region, where it is not for the candidates to say."""
+        if self.candidates is None:
+            check_region(self.region, problems)
+
+    def job_requests(self, config: Any, default_display_name: str, problems: Problems) -> list[JobRequest]:
+        """Return the custom job that is asked for, in each candidate."""
+        wanted = {field: getattr(self, field, None) for field in (*JOB_FIELDS, *QUEUE_FIELDS)}
+        wanted["config"] = config
+        requests = []
+        for index, chosen in enumerate(read_candidates(self.candidates, problems)):
+            found = Problems(problems.subject)
+            here = with_candidate(wanted, chosen)
+            check_region(here["region"], found)
+            request = custom_job(here, found, default_display_name=default_display_name)
+            self._complete(request, found)
+            problems.absorb(found, self._field_of(index, chosen))
+            requests.append(request)
+        if self._execution is None and len(requests) > 1:
+            self.log.info(
+                "Candidates, tried in this order:\n%s", "\n".join(self.wait_policy(problems).plan())
+            )
+        return requests
+
+    def _complete(self, request: JobRequest, problems: Problems) -> None:
+        """Set the default strategy, and check what goes with the one that is chosen."""
+        spec = request.job["job_spec"]
+        scheduling = spec["scheduling"] = {"strategy": FLEX_START, **(spec.get("scheduling") or {})}
+        if scheduling["strategy"] != FLEX_START:
+            scheduling.pop(
+                "max_wait_duration", None
+            )  # the service knows it for Flex Start only: the task counts
+        for warning in check_own_machines(
+            spec,
+            problems,
+            rename=short_form_field if request.short_form else str,
+            allow_unlisted_accelerators=self.allow_unlisted_accelerators,
+        ):
+            self.log.warning(warning)
+
+    def _field_of(self, index: int, chosen: Mapping[str, Any]) -> Callable[[str], str]:
+        """Return what says where a field of one candidate was written."""
+
+        def written(field: str) -> str:
+            root = re.split(r"[.\[]", field, maxsplit=1)[0]
+            own = self.candidates is not None and (root in chosen or root == "region")
+            return f"candidates[{index}].{field}" if own else field
+
+        return written
+
+    def wait_policy(self, problems: Problems) -> CandidatePolicy:
+        """Return which candidate comes after which."""
+        wanted = {field: getattr(self, field, None) for field in ("region", "machine_type", *QUEUE_FIELDS)}
+        places = [
+            Place.read({**wanted, **chosen}) for chosen in read_candidates(self.candidates, Problems(""))
+        ]
+        next_on_quota = boolean("next_on_quota", self.next_on_quota, problems)
+        return CandidatePolicy(tuple(places), next_on_quota=bool(next_on_quota))
+
+    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
+        """Return the job of the candidate: what it gets is for the service to see to."""
+        return request.job
+
+    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
+        """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
+        match call_problem(error):
+            case CallProblem.CAPACITY:
+                raise NoMachinesError(
+                    CapacityError(f"No custom job: {error}\n{WHEN_THERE_ARE_NONE}")
+                ) from error
+            case CallProblem.QUOTA:
+                strategy = request.job["job_spec"]["scheduling"]["strategy"]
+                text = f"No custom job: {error}\nNext step: {quota_next_step(strategy)}"
+                refusal = QuotaExceededError(text)
+                if not self.wait_policy(Problems("")).next_on_quota:
+                    raise refusal from error
+                raise NoMachinesError(refusal) from error
+
+    def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
+        """Return what the task hands to the tasks after it."""
+        if execution is None or self.candidates is None:
+            return training_result(job)
+        return training_result(job, candidate=execution.candidate)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job gets machines of its own: at once or not at all, preemptible ones, or from the queue of Flex Start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.specs.checks import Problems, choice
+from airflow_vertex_persistent.specs.machines import flex_start_problem
+from airflow_vertex_persistent.specs.messages import comparable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+STRATEGIES = ("flex_start", "spot", "standard")
+FLEX_START, STANDARD = "FLEX_START", "STANDARD"
+_LONGEST_RUN = 7 * 24 * 3600.0
+
+
+def read_strategy(value: Any, problems: Problems) -> str:
+    """Return the API's name of a strategy that is written as one of :data:`STRATEGIES`, or in capitals."""
+    return choice(
+        "strategy", value.lower() if isinstance(value, str) else value, STRATEGIES, problems
+    ).upper()
+
+
+def check_own_machines(
+    job_spec: Mapping[str, Any],
+    problems: Problems,
+    *,
+    rename: Callable[[str], str] = str,
+    allow_unlisted_accelerators: bool = False,
+) -> list[str]:
+    """
+    Check a job that is to get machines of its own by a strategy, and return what is worth a warning.
+
+    :param job_spec: A ``CustomJobSpec`` as :func:`~airflow_vertex_persistent.specs.custom_job.custom_job` returns it.
+    :param problems: Hears of everything that the service would refuse.
+    :param rename: Returns the parameter that a field comes from.
+    :param allow_unlisted_accelerators: Whether an accelerator that Flex Start does not have, as far as this package
+        knows, is worth a warning only.
+    """
+    found, warnings = Problems(problems.subject), []
+    scheduling = job_spec.get("scheduling") or {}
+    pools = [
+        (f"worker_pool_specs[{index}].machine_spec", pool["machine_spec"])
+        for index, pool in enumerate(job_spec.get("worker_pool_specs") or [])
+        if pool.get("machine_spec")
+    ]
+    if "persistent_resource_id" in job_spec and scheduling.get("strategy") == STANDARD:
+        fix = "leave it out, or use PersistentResourceCustomJobOperator"  # other strategies have been told
+        found.add("persistent_resource_id", job_spec["persistent_resource_id"], fix)
+    if scheduling.get("strategy") == FLEX_START:
+        warnings = _check_accelerators(pools, found, allowed=allow_unlisted_accelerators)
+        _check_one_configuration(pools, found)
+        _check_run_duration(scheduling, found)
+    for path, machine in pools:
+        if scheduling.get("strategy") == FLEX_START and machine.get("reservation_affinity"):
+            found.add_hidden(f"{path}.reservation_affinity", "leave it out: Flex Start uses no reservation")
+    problems.absorb(found, rename)
+    return warnings
+
+
+def _check_accelerators(
+    pools: list[tuple[str, Mapping[str, Any]]], problems: Problems, *, allowed: bool
+) -> list[str]:
+    warnings = []
+    for path, machine in pools:
+        accelerator = machine.get("accelerator_type")
+        problem = flex_start_problem(accelerator)
+        if problem is None or not machine.get("machine_type"):
+            continue
+        if problem == "" or (allowed and accelerator is not None):
+            warnings.append(f"Whether Flex Start has {accelerator} is not known here: the service will tell")
+        elif accelerator is None:
+            problems.add(f"{path}.accelerator_type", accelerator, problem)
+        else:
+            fix = f"{problem}. If that has changed, set allow_unlisted_accelerators=True"
+            problems.add(f"{path}.accelerator_type", accelerator, fix)
+    return list(dict.fromkeys(warnings))
+
+
+def _check_one_configuration(pools: list[tuple[str, Mapping[str, Any]]], problems: Problems) -> None:
+    for path, machine in pools[1:]:
+        first_path, first = pools[0]
+        if comparable(machine) != comparable(first):
+            fix = f"must be the same as {first_path}: Flex Start hands out machines of one configuration"
+            problems.add_hidden(path, fix)
+
+
+def _check_run_duration(scheduling: Mapping[str, Any], problems: Problems) -> None:
+    timeout = scheduling.get("timeout")
+    if timeout is not None and float(timeout.removesuffix("s")) > _LONGEST_RUN:
+        problems.add("max_run_duration", timeout, "at most 7 days are allowed with Flex Start")
