@@ -33,7 +33,13 @@ from airflow_vertex_persistent.permissions import (
     denied_account,
     denied_permission,
 )
-from airflow_vertex_persistent.states import JobPhase, job_phase, running_seconds, seconds_between
+from airflow_vertex_persistent.states import (
+    JobPhase,
+    job_phase,
+    max_wait_seconds,
+    running_seconds,
+    seconds_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,8 +152,6 @@ _EXIT_TEXT = re.compile(r"exited with a non-zero status")
 _INTERRUPTED_TEXT = re.compile(r"internal error", re.IGNORECASE)
 _REPLICA_TEXT = re.compile(r"replicas? (workerpool\d+-\d+)")
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13  # google.rpc.Code
-# How long a Flex Start job waits that does not say, by Scheduling.max_wait_duration.
-_DEFAULT_MAX_WAIT_SECONDS = 24 * 3600.0
 # What the service's end of a wait may differ from the limit.
 _CLOCK_SECONDS = 1.0
 
@@ -255,11 +259,8 @@ def _waited_in_vain(snapshot: JobSnapshot) -> bool:
     """
     never_ran = snapshot["start_time"] is None
     waited = seconds_between(snapshot["create_time"], snapshot["end_time"])
-    if snapshot["strategy"] != "FLEX_START" or not never_ran or waited is None:
-        return False
-    limit = snapshot.get("max_wait_seconds")  # an event of an older version has none
-    limit = _DEFAULT_MAX_WAIT_SECONDS if limit is None else limit
-    return 0 < limit <= waited + _CLOCK_SECONDS
+    limit = max_wait_seconds(snapshot)
+    return bool(never_ran and waited and limit and limit <= waited + _CLOCK_SECONDS)
 
 
 def quota_next_step(strategy: str | None) -> str:

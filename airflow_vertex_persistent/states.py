@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class JobPhase(Enum):
@@ -99,6 +102,31 @@ class JobSnapshot(TypedDict):
     end_time: str | None
     error_code: int
     error_message: str
+
+
+DEFAULT_MAX_WAIT_SECONDS = 24 * 3600.0
+"""How long a Flex Start job waits that does not say, by ``Scheduling.max_wait_duration``."""
+
+
+def max_wait_seconds(snapshot: JobSnapshot) -> float | None:
+    """Return for how long the service lets a job wait; 0: for ever, ``None``: it is not one that queues."""
+    if snapshot["strategy"] != "FLEX_START":
+        return None
+    limit = snapshot.get("max_wait_seconds")  # the event of an older version has none
+    return DEFAULT_MAX_WAIT_SECONDS if limit is None else limit
+
+
+def limit_text(snapshot: JobSnapshot) -> str:
+    """Return for how long a job may wait, as the end of a sentence that says how long it has."""
+    limit = max_wait_seconds(snapshot)
+    if limit is None:
+        return ""
+    return f" of at most {limit:.0f} s" if limit else ", may queue for ever"
+
+
+def has_started(snapshot: Mapping[str, Any]) -> bool:
+    """Tell whether a job has had its machines."""
+    return snapshot["start_time"] is not None or job_phase(snapshot["state"]) is JobPhase.RUNNING
 
 
 def queued_seconds(snapshot: JobSnapshot) -> float | None:

@@ -7,7 +7,7 @@ import asyncio
 import time
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from asgiref.sync import sync_to_async
 
@@ -16,7 +16,9 @@ from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import (
     JobPhase,
     JobSnapshot,
+    has_started,
     job_phase,
+    limit_text,
     queued_seconds,
     running_seconds,
     seconds_between,
@@ -43,7 +45,8 @@ _ASK_AGAIN_SECONDS = 2.0
 
 class TrainingJobTrigger(VertexTrigger):
     """
-    Waits until a training job has ended or is overdue, and cancels it when its task is killed while deferred.
+    Waits until a training job has ended, or has its machines, or is overdue, and cancels it when its task is killed
+    while deferred.
 
     Triggers with the same connection, project, region and interval share one loop of list calls. The event of a
     failed job carries the last lines of its log.
@@ -53,6 +56,7 @@ class TrainingJobTrigger(VertexTrigger):
     :param execution_key: Value of the label ``airflow_execution`` of the job, by which many are read at once.
     :param installation: Value of its label ``airflow_installation``.
     :param wait_deadline: When the job is overdue if it has not started by then, RFC 3339 in UTC. Default: never.
+    :param until: ``"ended"``, or ``"started"``: that it has its machines is enough.
     :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
     """
 
@@ -63,6 +67,7 @@ class TrainingJobTrigger(VertexTrigger):
         "execution_key",
         "installation",
         "wait_deadline",
+        "until",
     )
 
     def __init__(
@@ -73,6 +78,7 @@ class TrainingJobTrigger(VertexTrigger):
         execution_key: str | None = None,
         installation: str | None = None,
         wait_deadline: str | None = None,
+        until: Literal["ended", "started"] = "ended",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -81,6 +87,7 @@ class TrainingJobTrigger(VertexTrigger):
         self.execution_key = execution_key
         self.installation = installation
         self.wait_deadline = wait_deadline
+        self.until = until
         self._unexplained_since: float | None = None
 
     @property
@@ -113,7 +120,11 @@ class TrainingJobTrigger(VertexTrigger):
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
-        if snapshot is None or not job_phase(snapshot["state"]).ended:
+        if snapshot is None:
+            return False
+        if self.until == "started" and has_started(snapshot):
+            return True
+        if not job_phase(snapshot["state"]).ended:
             return False
         explained = snapshot["error_code"] or snapshot["error_message"]
         if job_phase(snapshot["state"]) is not JobPhase.FAILED or explained:
@@ -121,11 +132,13 @@ class TrainingJobTrigger(VertexTrigger):
         now = time.monotonic()
         if self._unexplained_since is None:
             self._unexplained_since = now
-        return now - self._unexplained_since >= _LATE_ERROR_SECONDS
+        # A sensor that is rescheduled begins to count anew each time, so the job's end counts as well.
+        since_end = seconds_between(snapshot["end_time"], datetime.now(UTC).isoformat()) or 0.0
+        return max(now - self._unexplained_since, since_end) >= _LATE_ERROR_SECONDS
 
     def overdue(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether the job still waits for machines at the end of its time for that."""
-        if snapshot is None or self.wait_deadline is None or snapshot["start_time"] is not None:
+        if snapshot is None or self.wait_deadline is None or has_started(snapshot):
             return False
         waits = job_phase(snapshot["state"]) is JobPhase.WAITING
         return waits and datetime.now(UTC) >= datetime.fromisoformat(self.wait_deadline)
@@ -139,7 +152,8 @@ class TrainingJobTrigger(VertexTrigger):
             return f", queued {queued:.0f} s, ran {ran:.0f} s"
         if queued is not None:
             return f", queued {queued:.0f} s, has run {seconds_between(job['start_time'], now):.0f} s"
-        return f", has queued {seconds_between(job['create_time'], job['end_time'] or now) or 0:.0f} s"
+        waited = seconds_between(job["create_time"], job["end_time"] or now) or 0
+        return f", has queued {waited:.0f} s{limit_text(job)}"
 
     async def details(self, hook: TrainingJobAsyncHook, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the last lines of a failed job's log, or why they could not be read."""

@@ -41,7 +41,7 @@ def submitted(
     """Create a job and return its trigger; ``known`` tells the trigger of the job's labels."""
     labels = {KEY_LABEL: key, INSTALLATION_LABEL: installation}
     job = TrainingJobHook().create_custom_job(PROJECT, REGION, cloud.job(cloud.pool(code), labels=labels))
-    ours = {"execution_key": key, "installation": installation} if known else {}
+    ours: dict[str, Any] = {"execution_key": key, "installation": installation} if known else {}
     return TrainingJobTrigger(job=job.name, cancel_on_kill=True, **ours, **SHARED)
 
 

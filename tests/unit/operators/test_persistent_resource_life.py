@@ -153,6 +153,7 @@ def test_how_long_a_deferred_sensor_may_wait(limits: dict[str, Any], left: float
     """What is left of ``timeout`` counts from the start of the attempt, as in the other modes."""
     ti = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(seconds=10))
     time_left = PersistentResourceSensor(**PLACE, **limits)._time_left({"ti": ti})  # type: ignore[typeddict-item]
+    assert time_left is not None
     assert left - 1 < time_left.total_seconds() <= left
 
 
