@@ -55,6 +55,11 @@ class Place:
         return " ".join(filter(None, (self.region, self.machine_type)))
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says first: what happened, without addresses and advice."""
+    return str(error).partition("\n")[0]
+
+
 @dataclass(frozen=True)
 class CandidatePolicy:
     """
@@ -62,10 +67,12 @@ class CandidatePolicy:
 
     :param places: The candidates, in their order.
     :param next_on_quota: Whether a quota that is used up leads to the next one.
+    :param race: Whether they queue beside each other.
     """
 
     places: tuple[Place, ...]
     next_on_quota: bool
+    race: bool = False
 
     def plan(self) -> list[str]:
         """Return a line for each candidate."""
@@ -94,17 +101,16 @@ class CandidatePolicy:
         self, execution: Execution, error: VertexTrainingError, *, interval: float, overdue: bool
     ) -> NextStep:
         """Return the next candidate, or the error that tells of all of them."""
-        number = execution.candidate
         if len(self.places) == 1:
             return NextStep(execution, error=error)
-        outcome = f"{self._text(number)}: {str(error).partition(chr(10))[0]}"
-        if number + 1 < len(self.places):
-            following = self.places[number + 1]
-            said = f"Next candidate: {self._text(number + 1)}"
-            return NextStep(execution.moved_on(following.region, outcome), said)
-        outcomes = "".join(f"\n  {text}" for text in (*execution.tried, outcome))
+        execution = execution.without(execution.candidate, first_line(error))
+        if left := execution.open_candidates:
+            following = left if self.race else left[:1]
+            said = f"Next: {', '.join(map(self._text, following))}"
+            return NextStep(execution.going_on(), said)
+        outcomes = "".join(f"\n  {self._text(number)}: {outcome}" for number, outcome in execution.tried)
         end = type(error)(f"No candidate got machines:{outcomes}\n{WHEN_THERE_ARE_NONE}")
-        return NextStep(execution.back_to_the_first(self.places[0].region), error=end)
+        return NextStep(execution.from_the_first(), error=end)
 
     def overdue_error(self, job: JobSnapshot) -> VertexTrainingError:
         """Return the error of a job that was cancelled at its deadline."""

@@ -33,7 +33,7 @@ from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
 from airflow_vertex_persistent.states import seconds_between
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow.sdk import Context
 
@@ -50,64 +50,78 @@ class Execution:
     :param key: Random; the label by which the execution's jobs are found.
     :param max_tries: Airflow's count, which stays over automatic retries and grows when the task is cleared.
     :param project_id: Where the jobs are.
-    :param region: Where the jobs are.
+    :param regions: Where the jobs are: the region of each candidate, of one place in most tasks.
     :param first_submit: When the execution first wanted a job, RFC 3339 in UTC: limits on waiting for machines count
         from then. It begins anew at the end of a job that had its machines.
     :param job: Full name of its newest job, once there is one.
     :param creating_since: When a create began whose answer has not been kept yet, RFC 3339 in UTC.
     :param cleared: The task was cleared while it ran, for which Airflow's count does not grow.
     :param fallback: ``on_demand``: its jobs run there, since their persistent resource was busy.
-    :param candidate: Number of the place and shape in which it wants its machines now, from 0.
-    :param tried: What became of the candidates before that, a text for each.
+    :param candidate: Number of the place and shape in which it wants or has its machines, from 0.
+    :param tried: Candidates that had no machines, by number, with a text that says what became of each.
+    :param racing: The newest job of each candidate that queues beside others; ``None``: it has none.
     """
 
     key: str
     max_tries: int
     project_id: str
-    region: str
+    regions: tuple[str, ...]
     first_submit: str
     job: str | None = None
     creating_since: str | None = None
     cleared: bool = False
     fallback: str | None = None
     candidate: int = 0
-    tried: tuple[str, ...] = ()
+    tried: tuple[tuple[int, str], ...] = ()
+    racing: tuple[str | None, ...] = ()
 
     @classmethod
-    def new(cls, max_tries: int, project_id: str, region: str) -> Execution:
+    def new(cls, max_tries: int, project_id: str, *regions: str) -> Execution:
         """Return an execution that has no job yet."""
-        return cls(secrets.token_hex(12), max_tries, project_id, region, _now())
+        return cls(secrets.token_hex(12), max_tries, project_id, regions, _now())
 
-    def continues(self, stored: Execution, regions: Sequence[str]) -> bool:
+    @property
+    def region(self) -> str:
+        """Region of the candidate."""
+        return self.regions[self.candidate]
+
+    @property
+    def known_jobs(self) -> list[str]:
+        """The names of the jobs that it has or has had."""
+        return list(dict.fromkeys(job for job in (self.job, *self.racing) if job is not None))
+
+    def continues(self, stored: Execution) -> bool:
+        """Tell whether a job of the stored one can be taken over: same run of the task, same places."""
+        ours = (self.max_tries, self.project_id, self.regions)
+        return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.regions)
+
+    def in_place(self, candidate: int) -> Execution:
+        """Return what concerns one candidate."""
+        job = self.racing[candidate] if self.racing else self.job
+        return replace(self, candidate=candidate, job=job, racing=())
+
+    def without(self, candidate: int, outcome: str) -> Execution:
         """
-        Tell whether a job of the stored one can be taken over: same run of the task, same place.
+        Return this execution when a candidate has no machines.
 
-        :param regions: Where the task may have a job, in the order of its candidates.
+        :param outcome: What became of it.
         """
-        ours = (self.max_tries, self.project_id, stored.candidate < len(regions))
-        same = ours == (stored.max_tries, stored.project_id, True)
-        return same and not stored.cleared and stored.region == regions[stored.candidate]
+        return replace(self, tried=(*self.tried, (candidate, outcome)))
 
-    def moved_on(self, region: str, outcome: str) -> Execution:
-        """
-        Return this execution with its next candidate.
+    @property
+    def open_candidates(self) -> list[int]:
+        """The candidates that may still get machines."""
+        closed = {number for number, _ in self.tried}
+        return [number for number in range(len(self.regions)) if number not in closed]
 
-        :param region: Of the next candidate.
-        :param outcome: What became of this one.
-        """
-        return replace(
-            self,
-            candidate=self.candidate + 1,
-            region=region,
-            tried=(*self.tried, outcome),
-            job=None,
-            creating_since=None,
-            first_submit=_now(),
-        )
+    def going_on(self) -> Execution:
+        """Return this execution with the first candidate that may still get machines, and no job."""
+        first = self.open_candidates[0]
+        return replace(self, candidate=first, job=None, racing=(), creating_since=None, first_submit=_now())
 
-    def back_to_the_first(self, region: str) -> Execution:
-        """Return this execution when all candidates are used up, for a retry."""
-        return replace(self, candidate=0, region=region, tried=(), job=None, creating_since=None)
+    def from_the_first(self) -> Execution:
+        """Return this execution when no candidate is left, for a retry."""
+        return replace(self, candidate=0, job=None, racing=(), tried=(), creating_since=None)
 
     def creating(self) -> Execution:
         """Return this execution when a create is about to begin."""
@@ -150,7 +164,9 @@ def load_execution(context: Context) -> Execution | None:
         return None
     known = {field.name for field in fields(Execution)}
     values = {name: value for name, value in stored.items() if name in known}
-    return Execution(**values | {"tried": tuple(values.get("tried", ()))})
+    tuples = {name: tuple(values[name]) for name in ("regions", "racing") if name in values}
+    tuples["tried"] = tuple((number, outcome) for number, outcome in values.get("tried", ()))
+    return Execution(**values | tuples)
 
 
 def save_execution(context: Context, execution: Execution) -> None:

@@ -13,7 +13,7 @@ from airflow_vertex_persistent.exceptions import (
     call_problem,
     is_transient,
 )
-from airflow_vertex_persistent.names import KEY_LABEL, REQUEST_LABEL, ResourceName
+from airflow_vertex_persistent.names import CANDIDATE_LABEL, KEY_LABEL, REQUEST_LABEL, ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot
 from airflow_vertex_persistent.operators.patience import Patience
 from airflow_vertex_persistent.states import JobPhase, job_phase
@@ -112,7 +112,10 @@ class Submission:
         :param created: The job that was created just now.
         """
         found: JobSnapshot | None = None
+        candidate = str(self.execution.candidate)
         for job in jobs_of(self.hook, self.execution):
+            if job.labels.get(CANDIDATE_LABEL, candidate) != candidate:
+                continue
             new = created is not None and job.name == created["job"]
             snapshot = _snapshot(job) if new else self._reread(job)
             if snapshot is None:
@@ -182,10 +185,14 @@ def jobs_of(hook: TrainingJobHook, execution: Execution, *, quickly: bool = Fals
     :param quickly: Give up within seconds, for a task that is about to end.
     """
     filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
-    listed = hook.list_custom_jobs(execution.project_id, execution.region, filter_, quickly=quickly)
-    jobs = {ResourceName.parse(job.name).identity: job for job in listed}
-    # Lists lag: the one that is known must not be missed.
-    if execution.job is not None and (name := ResourceName.parse(execution.job)).identity not in jobs:
+    jobs = {}
+    for region in dict.fromkeys(execution.regions):
+        for job in hook.list_custom_jobs(execution.project_id, region, filter_, quickly=quickly):
+            jobs[ResourceName.parse(job.name).identity] = job
+    # Lists lag: those that are known must not be missed.
+    for name in map(ResourceName.parse, execution.known_jobs):
+        if name.identity in jobs:
+            continue
         try:
             jobs[name.identity] = hook.get_custom_job(name, quickly=quickly)
         except Exception as error:

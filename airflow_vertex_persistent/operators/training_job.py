@@ -241,7 +241,7 @@ class TrainingOperator(StoppableOperator):
 
         # Kept for on_kill, which has no time to connect.
         hook = self._hook = self._hook or self.new_hook()
-        execution, resumed = self._begin(context, hook, watch, [request.region for request in requests])
+        execution, resumed = self._begin(context, hook, watch, requests)
         request = requests[execution.candidate]
 
         def keep(changed: Execution) -> None:
@@ -292,7 +292,7 @@ class TrainingOperator(StoppableOperator):
         return created, job
 
     def _begin(
-        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any], regions: list[str]
+        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any], requests: list[JobRequest]
     ) -> tuple[Execution, bool]:
         """Return this execution, and whether it may have jobs; cancel those of one that is over."""
         from airflow_vertex_persistent.operators.submission import cancel_older
@@ -300,9 +300,10 @@ class TrainingOperator(StoppableOperator):
         if self._execution is not None:
             return self._execution, True
         project_id = self.project_id or hook.default_project_id
-        execution = Execution.new(context["ti"].max_tries, project_id, regions[0])
+        regions = [request.region for request in requests]
+        execution = Execution.new(context["ti"].max_tries, project_id, *regions)
         stored = load_execution(context)
-        resumed = stored is not None and self.durable and execution.continues(stored, regions)
+        resumed = stored is not None and self.durable and execution.continues(stored)
         if stored is not None and resumed:
             execution = stored
         elif stored is not None:

@@ -162,47 +162,31 @@ def test_keys_are_random_and_valid() -> None:
         ({"key": "other", "job": "other", "first_submit": "2020-01-01T00:00:00+00:00"}, True),
         ({"max_tries": 3}, False),
         ({"project_id": "other"}, False),
-        ({"region": "us-central1"}, False),
+        ({"regions": ("us-central1",)}, False),
+        ({"regions": ("europe-west4", "us-central1")}, False),
         ({"cleared": True}, False),
     ],
 )
 def test_which_executions_are_one_run(changes: dict[str, Any], *, same: bool) -> None:
     """A job is taken over in the same run of the task and the same place only."""
     execution = Execution.new(2, "demo-project", "europe-west4")
-    assert execution.continues(replace(execution, **changes), ["europe-west4"]) is same
-
-
-@pytest.mark.parametrize(
-    ("stored", "regions", "same"),
-    [
-        ((1, "us-central1"), ["europe-west4", "us-central1"], True),
-        ((1, "us-central1"), ["us-central1", "europe-west4"], False),
-        ((1, "us-central1"), ["us-central1"], False),
-        ((0, "europe-west4"), ["europe-west4", "us-central1"], True),
-    ],
-)
-def test_which_candidates_are_the_same(stored: tuple[int, str], regions: list[str], *, same: bool) -> None:
-    """A job is taken over where its candidate still is what it was."""
-    execution = Execution.new(2, "demo-project", "europe-west4")
-    candidate, region = stored
-    assert execution.continues(replace(execution, candidate=candidate, region=region), regions) is same
+    assert execution.continues(replace(execution, **changes)) is same
 
 
 def test_moving_on() -> None:
     """The next candidate begins with a wait of its own and without a job; the first begins anew for a retry."""
     first = replace(
-        Execution.new(2, "demo-project", "europe-west4"), job="job", first_submit="2020-01-01T00:00:00+00:00"
+        Execution.new(2, "demo-project", "europe-west4", "us-central1"),
+        job="job",
+        first_submit="2020-01-01T00:00:00+00:00",
     )
-    second = first.moved_on("us-central1", "no machines")
-    assert (second.candidate, second.region, second.job, second.tried) == (
-        1,
-        "us-central1",
-        None,
-        ("no machines",),
-    )
+    second = first.without(0, "no machines").going_on()
+    assert (second.candidate, second.region, second.job) == (1, "us-central1", None)
+    assert second.tried == ((0, "no machines"),)
     assert second.first_submit > first.first_submit
     assert second.key == first.key
-    again = second.back_to_the_first("europe-west4")
+    assert second.without(1, "none either").open_candidates == []
+    again = second.from_the_first()
     assert (again.candidate, again.region, again.job, again.tried) == (0, "europe-west4", None, ())
 
 
