@@ -86,6 +86,11 @@ class Execution:
         return self.regions[self.candidate]
 
     @property
+    def has_one_job(self) -> bool:
+        """Whether its one job is known, and there is no other one."""
+        return self.job is not None and self.creating_since is None and not self.racing
+
+    @property
     def known_jobs(self) -> list[str]:
         """The names of the jobs that it has or has had."""
         return list(dict.fromkeys(job for job in (self.job, *self.racing) if job is not None))
@@ -95,10 +100,15 @@ class Execution:
         ours = (self.max_tries, self.project_id, self.regions)
         return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.regions)
 
-    def in_place(self, candidate: int) -> Execution:
-        """Return what concerns one candidate."""
-        job = self.racing[candidate] if self.racing else self.job
-        return replace(self, candidate=candidate, job=job, racing=())
+    def entered(self, job: str | None) -> Execution:
+        """Return this execution when the job of its candidate queues beside others."""
+        racing = list(self.racing or [None] * len(self.regions))
+        racing[self.candidate] = job
+        return replace(self, job=None, creating_since=None, racing=tuple(racing))
+
+    def decided(self, winner: str) -> Execution:
+        """Return this execution when one of its jobs has its machines, and the others need not go on."""
+        return replace(self, candidate=self.racing.index(winner), job=winner, racing=())
 
     def without(self, candidate: int, outcome: str) -> Execution:
         """
@@ -171,8 +181,8 @@ def load_execution(context: Context) -> Execution | None:
 
 def save_execution(context: Context, execution: Execution) -> None:
     """Keep an execution."""
-    stored = {name: value for name, value in asdict(execution).items() if value is not None}
-    context["task_state_store"].set(_STORE_KEY, stored)
+    stored = {name: value for name, value in asdict(execution).items() if value not in {None, ()}}
+    context["task_state_store"].set(_STORE_KEY, json.loads(json.dumps(stored)))  # tuples are lists there
 
 
 def job_labels(

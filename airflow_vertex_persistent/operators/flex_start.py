@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
@@ -13,12 +13,16 @@ from airflow_vertex_persistent.exceptions import (
     call_problem,
     quota_next_step,
 )
-from airflow_vertex_persistent.operators.candidates import WHEN_THERE_ARE_NONE, CandidatePolicy, Place
+from airflow_vertex_persistent.operators.candidates import (
+    WHEN_THERE_ARE_NONE,
+    CandidatePolicy,
+    Place,
+)
+from airflow_vertex_persistent.operators.racing import RacingOperator
 from airflow_vertex_persistent.operators.result import training_result
-from airflow_vertex_persistent.operators.training_job import TrainingOperator
 from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
-from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region
+from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, custom_job
 from airflow_vertex_persistent.specs.scheduling import FLEX_START, check_own_machines
 from airflow_vertex_persistent.specs.worker_pools import short_form_field
@@ -31,8 +35,10 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
+CandidateOrder = Literal["ordered", "race"]
 
-class FlexStartTrainingOperator(TrainingOperator):
+
+class FlexStartTrainingOperator(RacingOperator):
     """
     Run a custom job when its GPUs become free, in the first of several places that has them.
 
@@ -53,6 +59,9 @@ class FlexStartTrainingOperator(TrainingOperator):
     :param candidates: Places and shapes to try, in their order, each as
         :func:`~airflow_vertex_persistent.specs.candidates.candidate` returns it; what one leaves out is as the other
         parameters say. Default: one, of those parameters. (templated)
+    :param candidate_order: ``"ordered"``: one candidate after the other. ``"race"``: queue in all of them at once;
+        the first to start goes on, and the others are cancelled as soon as that is seen. That queueing bills nothing
+        is documented for Spot only. Default: ``"ordered"``. (templated)
     :param next_on_quota: Whether to try the next candidate also when the project's quota is used up. Default: no,
         that ends the task. (templated)
     :param allow_unlisted_accelerators: Submit also for accelerators that Flex Start did not have when this version
@@ -71,11 +80,12 @@ class FlexStartTrainingOperator(TrainingOperator):
         "strategy",
         "max_wait_duration",
         "candidates",
+        "candidate_order",
         "next_on_quota",
-        *TrainingOperator.template_fields,
+        *RacingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
-        **TrainingOperator.template_fields_renderers,
+        **RacingOperator.template_fields_renderers,
         "candidates": "json",
     }
 
@@ -86,6 +96,7 @@ class FlexStartTrainingOperator(TrainingOperator):
         strategy: str | None = None,
         max_wait_duration: Duration | None = None,
         candidates: list[dict[str, Any]] | None = None,
+        candidate_order: CandidateOrder = "ordered",
         next_on_quota: bool = False,
         allow_unlisted_accelerators: bool = False,
         **kwargs: Any,
@@ -94,6 +105,7 @@ class FlexStartTrainingOperator(TrainingOperator):
         self.strategy = strategy
         self.max_wait_duration = max_wait_duration
         self.candidates = candidates
+        self.candidate_order = candidate_order
         self.next_on_quota = next_on_quota
         self.allow_unlisted_accelerators = allow_unlisted_accelerators
 
@@ -154,7 +166,12 @@ class FlexStartTrainingOperator(TrainingOperator):
             Place.read({**wanted, **chosen}) for chosen in read_candidates(self.candidates, Problems(""))
         ]
         next_on_quota = boolean("next_on_quota", self.next_on_quota, problems)
-        return CandidatePolicy(tuple(places), next_on_quota=bool(next_on_quota))
+        order = choice("candidate_order", self.candidate_order, get_args(CandidateOrder), problems)
+        race = order == "race" and len(places) > 1
+        if race and not self.wait_for_completion:
+            fix = "leave it out: nobody would cancel the jobs that have lost the race"
+            problems.add("wait_for_completion", self.wait_for_completion, fix)
+        return CandidatePolicy(tuple(places), next_on_quota=bool(next_on_quota), race=race)
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """Return the job of the candidate: what it gets is for the service to see to."""

@@ -111,7 +111,7 @@ class TrainingOperator(StoppableOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the result of the job that has ended, raise its error, or let another one take its place."""
         self._execution = load_execution(context)
-        result = self._conclude(context, event)
+        result = self.conclude(context, event)
         return self._train(context) if result is None else result
 
     def _train(self, context: Context) -> Any:
@@ -126,7 +126,7 @@ class TrainingOperator(StoppableOperator):
             try:
                 with typed_errors("custom job", missing=missing):
                     problems.raise_if_any()
-                    execution, job = self._submit(context, requests, watch)
+                    execution, job = self.submit(context, requests, watch)
             except NoMachinesError as none:
                 self._without_machines(context, none.error, overdue=False)
                 continue
@@ -136,7 +136,7 @@ class TrainingOperator(StoppableOperator):
             if job_phase(job["state"]) is JobPhase.SUCCEEDED:
                 return self._succeeded(job)
             deadline = policy.deadline(execution, job)
-            result = self._conclude(context, self._watch(context, job["job"], watch, deadline))
+            result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
         return result
 
     def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
@@ -153,17 +153,25 @@ class TrainingOperator(StoppableOperator):
         self, context: Context, job: str, watch: dict[str, Any], deadline: str | None
     ) -> dict[str, Any]:
         """Return the event of a job that was watched here; one that the triggerer watches is another process's."""
-        trigger = TrainingJobTrigger(
+        return self.wait_for_event(self.job_trigger(job, watch, wait_deadline=deadline), context)
+
+    def job_trigger(self, job: str, watch: Mapping[str, Any], **what: Any) -> TrainingJobTrigger:
+        """
+        Return what waits for the job.
+
+        :param watch: What every trigger is told.
+        :param what: What this one is told besides.
+        """
+        return TrainingJobTrigger(
             job=job,
             cancel_on_kill=self.cancel_on_kill,
             execution_key=None if self._execution is None else self._execution.key,
             installation=installation(),
-            wait_deadline=deadline,
+            **what,
             **_where(job, watch),
         )
-        return self.wait_for_event(trigger, context)
 
-    def _conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
+    def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
         watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
         if execution is not None and execution.job is not None and not _is_of(execution.job, event):
@@ -203,10 +211,9 @@ class TrainingOperator(StoppableOperator):
         """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
         from airflow_vertex_persistent.operators.submission import cancel_unless_started
 
-        hook = self._hook = self._hook or self.new_hook()
         wait_for = self._wait_for(watch)
         with typed_errors("end of the custom job"):
-            event = cancel_unless_started(hook, job, watch["max_outage"], wait_for, self.log)
+            event = cancel_unless_started(self.connected(), job, watch["max_outage"], wait_for, self.log)
         return event and dict(event)
 
     def _wait_for(self, watch: dict[str, Any]) -> Callable[[str], WatchEvent]:
@@ -233,15 +240,25 @@ class TrainingOperator(StoppableOperator):
         if pause:
             self.pause(context, pause)
 
-    def _submit(
+    def submit(
         self, context: Context, requests: list[JobRequest], watch: dict[str, Any]
     ) -> tuple[Execution, JobSnapshot]:
-        """Return this execution and its job, found or created, and keep the job's name."""
+        """Return this execution and its job, found or created."""
+        execution, resumed = self.begin(context, watch, requests)
+        return self.find_or_create(context, execution, requests, watch, resumed=resumed)
+
+    def find_or_create(
+        self,
+        context: Context,
+        execution: Execution,
+        requests: list[JobRequest],
+        watch: dict[str, Any],
+        *,
+        resumed: bool,
+    ) -> tuple[Execution, JobSnapshot]:
+        """Return the job of an execution's candidate, found or created, and keep its name."""
         from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission
 
-        # Kept for on_kill, which has no time to connect.
-        hook = self._hook = self._hook or self.new_hook()
-        execution, resumed = self._begin(context, hook, watch, requests)
         request = requests[execution.candidate]
 
         def keep(changed: Execution) -> None:
@@ -270,7 +287,7 @@ class TrainingOperator(StoppableOperator):
 
         labels = self._labels(context, execution, requests)
         submission = Submission(
-            hook=hook,
+            hook=self.connected(),
             execution=execution,
             fingerprint=labels[REQUEST_LABEL],
             request=lambda: _labelled(self.fitting_job(request, execution), labels),
@@ -291,12 +308,18 @@ class TrainingOperator(StoppableOperator):
             keep(created)
         return created, job
 
-    def _begin(
-        self, context: Context, hook: TrainingJobHook, watch: dict[str, Any], requests: list[JobRequest]
+    def connected(self) -> TrainingJobHook:
+        """Return the hook, kept for on_kill, which has no time to connect."""
+        self._hook = self._hook or self.new_hook()
+        return self._hook
+
+    def begin(
+        self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
     ) -> tuple[Execution, bool]:
         """Return this execution, and whether it may have jobs; cancel those of one that is over."""
         from airflow_vertex_persistent.operators.submission import cancel_older
 
+        hook = self.connected()
         if self._execution is not None:
             return self._execution, True
         project_id = self.project_id or hook.default_project_id

@@ -127,7 +127,7 @@ class TrainingJobTrigger(VertexTrigger):
         if not job_phase(snapshot["state"]).ended:
             return False
         explained = snapshot["error_code"] or snapshot["error_message"]
-        if job_phase(snapshot["state"]) is not JobPhase.FAILED or explained:
+        if snapshot["state"] != "JOB_STATE_FAILED" or explained:
             return True
         now = time.monotonic()
         if self._unexplained_since is None:
@@ -201,12 +201,16 @@ class TrainingJobTrigger(VertexTrigger):
                     return
                 shared = cast("TrainingJobAsyncHook | None", self.shared_hook)
                 async with self.hook() if shared is None else nullcontext(shared) as hook:
-                    await hook.cancel_custom_job(self.name)
+                    await self.cancel_all(hook)
         except TimeoutError:
             self.log.warning(
                 "%s may still run: there was no time to cancel it. CancelOrphanedJobsOperator can.", self.job
             )
             raise
+
+    async def cancel_all(self, hook: TrainingJobAsyncHook) -> None:
+        """Cancel what this trigger waits for, since its task was stopped."""
+        await hook.cancel_custom_job(self.name)
         self.log.info("Cancelled %s: its task was stopped", self.job)
 
 

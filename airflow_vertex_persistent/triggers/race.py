@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits for jobs that queue for machines beside each other, of which one may go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.triggers.base import TriggerEvent
+
+from airflow_vertex_persistent.exceptions import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.names import ResourceName
+from airflow_vertex_persistent.states import job_phase
+from airflow_vertex_persistent.triggers.sources import JobSource
+from airflow_vertex_persistent.triggers.standing import Standing, standing
+from airflow_vertex_persistent.triggers.task_state import ask_early
+from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
+from airflow_vertex_persistent.triggers.watch import Watch, loop_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Hashable, Sequence
+
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobAsyncHook
+    from airflow_vertex_persistent.names import Identity
+    from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.triggers.sharing import Look
+    from airflow_vertex_persistent.triggers.watch import WatchEvent
+
+
+class RaceTrigger(TrainingJobTrigger):
+    """
+    Waits for the end of the first of several jobs that gets machines, and cancels the others as soon as it has.
+
+    The event is that of the winner, with what the others were like under ``others`` in its details; of the last one,
+    if no job gets machines.
+
+    :param jobs: Full names of the jobs.
+    :param next_on_quota: Whether a quota that is used up is a lack of machines, which leaves the others in the race.
+    :param rest: See :class:`~airflow_vertex_persistent.triggers.training_job.TrainingJobTrigger`.
+    """
+
+    fields = (*TrainingJobTrigger.fields, "jobs", "next_on_quota")
+
+    def __init__(self, *, jobs: Sequence[str], next_on_quota: bool = False, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.jobs = list(jobs)
+        self.next_on_quota = next_on_quota
+
+    def regions(self) -> tuple[str, ...]:
+        """Return where the jobs are."""
+        return tuple(sorted({ResourceName.parse(job).region for job in self.jobs}))
+
+    def source(self, hook: TrainingJobAsyncHook) -> JobSource:
+        """Return where jobs of these regions are read together."""
+        return JobSource(hook, self.name.project, self.regions(), self.installation)
+
+    def source_key(self) -> tuple[Hashable, ...]:
+        """Return what one list call needs: project, regions and label."""
+        return self.name.project, self.name.kind, self.regions(), self.installation
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, from what the shared loop sees."""
+        if self.cancel_on_kill:
+            ask_early()
+        race, newcomer = Race(self), True
+        async for look in shared_stream:
+            self.shared_hook = look.hook
+            hook = cast("TrainingJobAsyncHook", look.hook)
+            event = await race.saw(look, hook) or await race.decide(hook)
+            if event is not None:
+                yield TriggerEvent(event)
+                return
+            for leg in race.moving():
+                look.ask(leg, hurry=newcomer and look.whole and leg.name.identity not in look.found)
+            newcomer = newcomer and not look.whole
+
+    async def watch(self) -> WatchEvent:
+        """Look until the race is over."""
+        race = Race(self)
+        async with self.hook() as hook:
+            while True:
+                event = await race.look(hook) or await race.decide(hook)
+                if event is not None:
+                    return event
+                await asyncio.sleep(race.pause())
+
+    async def cancel_all(self, hook: TrainingJobAsyncHook) -> None:
+        """Cancel all jobs, since their task was stopped; one that cannot be cancelled keeps no other one."""
+        names = [ResourceName.parse(job) for job in self.jobs]
+        results = await asyncio.gather(*map(hook.cancel_custom_job, names), return_exceptions=True)
+        ended = {CallProblem.NOT_NOW, CallProblem.MISSING}
+        for name, result in zip(names, results, strict=True):
+            if result is None:
+                self.log.info("Cancelled %s: its task was stopped", name)
+            elif not isinstance(result, Exception) or call_problem(result) not in ended:
+                raise result
+
+
+class Race:
+    """
+    What is known of the jobs of a race, and what follows from it.
+
+    :param trigger: Whose race it is.
+    """
+
+    def __init__(self, trigger: RaceTrigger) -> None:
+        self._trigger = trigger
+        self._legs: dict[Identity, TrainingJobTrigger] = {}
+        for job in trigger.jobs:
+            name = ResourceName.parse(job)
+            values = {field: getattr(trigger, field) for field in TrainingJobTrigger.fields}
+            leg = TrainingJobTrigger(**{**values, "job": job, "region": name.region, "cancel_on_kill": False})
+            self._legs[name.identity] = leg
+        self._watches = {identity: Watch(leg) for identity, leg in self._legs.items()}
+        self._seen: dict[Identity, JobSnapshot] = {}
+        self._ended: set[Identity] = set()
+        self._leader: str | None = None
+
+    def moving(self) -> list[TrainingJobTrigger]:
+        """Return a trigger for each job that is to be looked at again."""
+        return [leg for identity, leg in self._legs.items() if identity not in self._ended]
+
+    def pause(self) -> float:
+        """Return the seconds until the next look."""
+        now = loop_time()
+        return min(self._watches[leg.name.identity].pause(now) for leg in self.moving())
+
+    async def saw(self, look: Look, hook: TrainingJobAsyncHook) -> WatchEvent | None:
+        """Note what the shared loop has seen; return the event if it was the last."""
+        for leg in self.moving():
+            identity, event = leg.name.identity, None
+            if identity in look.found:
+                event = self._note(leg, look.found[identity])
+            elif identity in look.turns:
+                event = await self._look_at(leg, hook)
+            elif look.error is not None and is_transient(look.error):
+                event = self._watches[identity].missed(look.error, loop_time())
+            if event is not None:
+                return event
+        return None
+
+    async def look(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
+        """Look at every job that moves; return the event if it was the last."""
+        for leg in self.moving():
+            if event := await self._look_at(leg, hook):
+                return event
+        return None
+
+    async def _look_at(self, leg: TrainingJobTrigger, hook: TrainingJobAsyncHook) -> WatchEvent | None:
+        try:
+            snapshot = await leg.look(hook)
+        except Exception as error:
+            if call_problem(error) is None:
+                raise
+            return self._watches[leg.name.identity].missed(error, loop_time())
+        return self._note(leg, snapshot)
+
+    def _note(self, leg: TrainingJobTrigger, snapshot: Any) -> WatchEvent | None:
+        """Note what a job is like; one that has ended counts once it says why."""
+        identity = leg.name.identity
+        event = self._watches[identity].saw(snapshot, loop_time())
+        if event is not None and event["status"] != "settled":
+            return event
+        if event is None and job_phase(snapshot["state"]).ended:
+            return None
+        self._seen[identity] = snapshot
+        if event is not None:
+            self._ended.add(identity)
+        return None
+
+    async def decide(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
+        """Cancel who has lost; return the event when the race is over."""
+        if len(self._seen) < len(self._legs):
+            return None
+        now = self._standing()
+        if now.losers:
+            # Lists are behind: one that has started meanwhile, and earlier, must not be cancelled for a later one.
+            if event := await self.look(hook):
+                return event
+            now = self._standing()
+            await self._cancel(now, hook)
+        return await self._event(now.leader, hook) if now.over else None
+
+    def _standing(self) -> Standing:
+        return standing(list(self._seen.values()), next_on_quota=self._trigger.next_on_quota)
+
+    async def _cancel(self, now: Standing, hook: TrainingJobAsyncHook) -> None:
+        if now.leader is not None and now.leader["job"] != self._leader:
+            self._leader = now.leader["job"]
+            self._trigger.log.info("%s has its machines first, the others are cancelled", self._leader)
+        for loser in now.losers:
+            try:
+                await hook.cancel_custom_job(ResourceName.parse(loser["job"]))
+            except Exception as error:
+                if call_problem(error) is None:
+                    raise
+                # It is tried again with the next look, if it still goes on then.
+                self._trigger.log.warning("%s could not be cancelled: %s", loser["job"], error)
+
+    async def _event(self, leader: JobSnapshot | None, hook: TrainingJobAsyncHook) -> WatchEvent:
+        last = leader or max(self._seen.values(), key=lambda job: (job["end_time"] or "", job["job"]))
+        leg = self._legs[ResourceName.parse(last["job"]).identity]
+        details = await leg.details(hook, last)
+        others = [dict(job) for job in self._seen.values() if job is not last]
+        return {
+            "name": last["job"],
+            "status": "settled",
+            "snapshot": dict(last),
+            "details": {**details, "others": others},
+            "error": "",
+        }

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who has won a race for machines, told by the states of its jobs alone: whoever looks decides the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_vertex_persistent.exceptions import CapacityError, QuotaExceededError, job_error
+from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_vertex_persistent.states import JobSnapshot
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    What the states of a race's jobs say.
+
+    :param leader: The job whose end is the race's: the one that has its machines, or one whose end stops the others.
+        ``None``: there is none yet, or, once it is over, none that got machines.
+    :param losers: Jobs that need not go on.
+    :param over: There is nothing more to wait for.
+    """
+
+    leader: JobSnapshot | None
+    losers: tuple[JobSnapshot, ...]
+    over: bool
+
+
+def lacks_machines(job: JobSnapshot, *, next_on_quota: bool) -> bool:
+    """
+    Tell whether a job has ended for lack of machines, so that others may take its place.
+
+    :param next_on_quota: Whether a quota that is used up counts as such.
+    """
+    if job_phase(job["state"]) is JobPhase.SUCCEEDED or not job_phase(job["state"]).ended:
+        return False
+    kinds = (CapacityError, QuotaExceededError) if next_on_quota else CapacityError
+    return isinstance(job_error(job), kinds)
+
+
+def standing(jobs: Sequence[JobSnapshot], *, next_on_quota: bool) -> Standing:
+    """
+    Return what the states of a race's jobs say.
+
+    The first to start wins, among those that were not cancelled and have not lost their machines again; of two that
+    started at the same moment, the one with the smaller name. Where none has started, a job that has ended for
+    another reason than a lack of machines stops the others. A job that was cancelled does so, too, unless one that
+    has lost its machines had won before: then it was cancelled for that.
+
+    :param jobs: The newest job of each candidate that is in the race.
+    :param next_on_quota: Whether a quota that is used up is a lack of machines.
+    """
+    lacking = [job for job in jobs if lacks_machines(job, next_on_quota=next_on_quota)]
+    moving = [job for job in jobs if not job_phase(job["state"]).ended]
+    leader = _first_to_start(jobs, lacking) or _stopper(jobs, lacking)
+    if leader is None:
+        return Standing(None, (), over=not moving)
+    others = [job for job in moving if job is not leader]
+    losers = tuple(job for job in others if job_phase(job["state"]) is not JobPhase.CANCELLING)
+    return Standing(leader, losers, over=job_phase(leader["state"]).ended and not losers)
+
+
+def _first_to_start(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot]) -> JobSnapshot | None:
+    gone = {JobPhase.CANCELLING, JobPhase.CANCELLED}
+    started = [
+        job
+        for job in jobs
+        if (has_started(job) or job_phase(job["state"]) is JobPhase.SUCCEEDED)
+        and job_phase(job["state"]) not in gone
+        and job not in lacking
+    ]
+    # The service tells the start of a job that runs; one without it may have started any time.
+    return min(started, key=lambda job: (job["start_time"] or "9999", job["job"]), default=None)
+
+
+def _stopper(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot]) -> JobSnapshot | None:
+    had_won = any(has_started(job) for job in lacking)
+    for job in jobs:
+        phase = job_phase(job["state"])
+        if job in lacking or not phase.ended:
+            continue
+        if phase is JobPhase.FAILED or not had_won:
+            return job
+    return None

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs that queue for machines in several places at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_vertex_persistent.exceptions import (
+    JobCancelledError,
+    JobFailedError,
+    MaxWaitExceededError,
+    ServiceUnreachableError,
+)
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.specs.candidates import candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from airflow.sdk import DAG
+
+    from tests.conftest import Relay
+    from tests.integration.conftest import Cloud
+    from tests.integration.operators.conftest import Run
+
+    Make = Callable[..., FlexStartTrainingOperator]
+    Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]
+
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
+REGIONS = ("europe-west4", "us-central1", "us-east4")
+L4 = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}
+
+
+@pytest.fixture
+def race(dag: DAG) -> Make:
+    """Make the task ``train`` with short pauses, which queues for an L4 in three regions."""
+
+    def make(*args: str, **changes: Any) -> FlexStartTrainingOperator:
+        values: dict[str, Any] = {
+            "task_id": "train",
+            "container_uri": IMAGE,
+            "args": list(args) or ["succeed"],
+            "candidates": [candidate(region=region) for region in REGIONS],
+            "candidate_order": "race",
+            "poll_interval": 0.05,
+            **L4,
+        }
+        return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+def stock(*texts: str) -> dict[str, str]:
+    """Return the stock of the regions."""
+    return {f"{region}/g2-standard-4": text for region, text in zip(REGIONS, texts, strict=True)}
+
+
+def jobs(cloud: Cloud) -> list[Any]:
+    """Return all jobs, region by region, the oldest first."""
+    found = []
+    for region in REGIONS:
+        parent = f"projects/{cloud.PROJECT}/locations/{region}"
+        found += sorted(cloud.jobs.list_custom_jobs(parent=parent), key=lambda job: str(job.create_time))
+    return found
+
+
+def states(cloud: Cloud) -> list[str]:
+    """Return the states of all jobs, region by region, when none is on its way to its end."""
+
+    def found() -> list[str]:
+        return [job.state.name.removeprefix("JOB_STATE_").lower() for job in jobs(cloud)]
+
+    cloud.wait_for(lambda: "cancelling" not in found(), "all jobs have ended")
+    return found()
+
+
+def test_the_first_to_start_goes_on(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """All queue at once; when one has machines the others are cancelled, and the result tells which it was."""
+    cloud = start_cloud(stock=stock("never", "0, then 1 after 1 s", "never"))
+    race("sleep", "0.3", deferrable=deferrable)
+    run = run_dag()
+    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+    assert (run.result()["region"], run.result()["candidate"]) == ("us-central1", 1)
+    winner = jobs(cloud)[1]
+    assert run.result()["job"] == winner.name
+    assert winner.name.rpartition("/")[2] in run.xcoms["train"]["_link_TrainingJobLink"]
+    assert {job.labels["airflow_execution"] for job in jobs(cloud)} == {winner.labels["airflow_execution"]}
+
+
+def test_machines_everywhere(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """However many have started, one goes on."""
+    cloud = start_cloud()
+    race("sleep", "1", deferrable=deferrable)
+    run = run_dag()
+    assert run.result()["state"] == "JOB_STATE_SUCCEEDED"
+    assert sorted(states(cloud)) == ["cancelled", "cancelled", "succeeded"]
+
+
+def test_machines_nowhere(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """When all have waited in vain the error tells of each, and a retry races anew."""
+    cloud = start_cloud(stock=stock("never", "never", "never"))
+    race(max_wait_duration=0.3, deferrable=deferrable, retries=1)
+    errors = run_dag().errors["train"]
+    assert [type(error) for error in errors] == [MaxWaitExceededError] * 2
+    for part in ("0 (europe-west4 ", "1 (us-central1 ", "2 (us-east4 "):
+        assert part in str(errors[-1])
+    assert states(cloud) == ["failed"] * 6
+
+
+def test_one_that_waits_in_vain_leaves_the_others(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """The race goes on without those whose time is over."""
+    cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
+    candidates = [
+        candidate(region=region, max_wait_duration=limit)
+        for region, limit in zip(REGIONS, (0.2, 0, 0.4), strict=True)
+    ]
+    race(candidates=candidates, deferrable=deferrable)
+    assert run_dag().result()["region"] == "us-central1"
+    assert states(cloud) == ["failed", "succeeded", "failed"]
+
+
+def test_a_winner_that_loses_its_machines(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """The candidates that were cancelled for it race again, without it."""
+    taken = "1, then 0 after 1.5 s"
+    cloud = start_cloud(stock=stock(taken, "0, then 1 after 3 s", "never"), spot_restarts=0)
+    first = candidate(region=REGIONS[0], strategy="spot")
+    race(
+        "{{ 'x' }}",
+        args=["sleep", "2.5"],
+        candidates=[first, *(candidate(region=region) for region in REGIONS[1:])],
+        deferrable=deferrable,
+    )
+    result = run_dag().result()
+    assert (result["region"], result["candidate"]) == ("us-central1", 1)
+    assert states(cloud) == ["failed", "cancelled", "succeeded", "cancelled", "cancelled"]
+
+
+def test_code_that_fails_ends_the_race(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """Nothing is tried elsewhere once there were machines."""
+    cloud = start_cloud(stock=stock("never", "1", "never"))
+    race("fail", deferrable=deferrable)
+    assert type(run_dag().error()) is JobFailedError
+    assert states(cloud) == ["cancelled", "failed", "cancelled"]
+
+
+def test_somebody_who_cancels_ends_the_race(
+    start_cloud: Callable[..., Cloud],
+    race: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
+) -> None:
+    """A job that was cancelled while it waited stops the others."""
+    cloud = start_cloud(stock=stock("never", "never", "never"))
+
+    def cancel() -> None:
+        cloud.wait_for(lambda: len(jobs(cloud)) == 3, "all are in the race")
+        cloud.jobs.cancel_custom_job(name=jobs(cloud)[1].name)
+
+    race(deferrable=deferrable)
+    with meanwhile(cancel):
+        run = run_dag()
+    assert type(run.error()) is JobCancelledError
+    assert states(cloud) == ["cancelled"] * 3
+
+
+@pytest.mark.durability(
+    "Vertex AI gives no answer for longer than ``max_outage`` while the task's jobs race for machines",
+    "Fails with ``ServiceUnreachableError``; the retry takes all of them over, or the one that has won, and succeeds.",
+    "One of each candidate; the first to start goes on, the others are cancelled.",
+)
+def test_a_retry_takes_the_race_over(
+    start_cloud: Callable[..., Cloud],
+    start_relay: Callable[[str], Relay],
+    monkeypatch: pytest.MonkeyPatch,
+    race: Make,
+    run_dag: Callable[[], Run],
+    *,
+    deferrable: bool,
+) -> None:
+    """No candidate gets a second job, and whoever looks decides alike."""
+    cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
+    relay = start_relay(cloud.address)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    relay.refuse("GetCustomJob", times=3)
+    race("sleep", "0.5", deferrable=deferrable, retries=1, max_outage=0.01)
+    run = run_dag()
+    assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
+    assert run.result()["candidate"] == 1
+    assert relay.count("CreateCustomJob") == 3
+    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_wrong_races(race: Make, run_dag: Callable[[], Run]) -> None:
+    """What does not go with a race is told before anything is submitted."""
+    race(candidate_order="chaos", retries=3)
+    error = run_dag().error()
+    assert type(error) is AirflowFailException
+    assert "\n  - candidate_order = 'chaos': write 'ordered' or 'race'" in str(error)
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_a_race_that_nobody_watches(race: Make, run_dag: Callable[[], Run]) -> None:
+    """Somebody has to cancel those that have lost."""
+    race(wait_for_completion=False)
+    assert "\n  - wait_for_completion = False: leave it out" in str(run_dag().error())
