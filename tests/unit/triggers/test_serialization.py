@@ -33,6 +33,8 @@ VALUES: dict[str, Any] = {
     "execution_key": "0123456789abcdef01234567",
     "installation": "production",
     "wait_deadline": "2026-11-22T02:00:00+00:00",
+    "jobs": ["projects/1/locations/us-central1/customJobs/2", "projects/1/locations/us-east4/customJobs/3"],
+    "next_on_quota": True,
 }
 
 
@@ -79,6 +81,7 @@ def test_the_triggers_are_found() -> None:
     """The search finds the triggers that there are, or it would test nothing."""
     assert [cls.__qualname__ for cls in trigger_classes()] == [
         "PersistentResourceTrigger",
+        "RaceTrigger",
         "TrainingJobTrigger",
     ]
 

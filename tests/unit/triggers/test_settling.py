@@ -26,7 +26,7 @@ JOB = "projects/1/locations/europe-west4/customJobs/2"
         ("JOB_STATE_SUCCEEDED", "", True),
         ("JOB_STATE_CANCELLED", "", True),
         ("JOB_STATE_FAILED", "exited with 1", True),
-        ("JOB_STATE_EXPIRED", "expired", True),
+        ("JOB_STATE_EXPIRED", "", True),
         ("JOB_STATE_FAILED", "", False),
         ("JOB_STATE_PENDING", "", False),
         ("JOB_STATE_CANCELLING", "", False),
@@ -37,7 +37,27 @@ JOB = "projects/1/locations/europe-west4/customJobs/2"
 def test_a_job_is_watched_to_its_end(state: str, message: str, *, settled: bool) -> None:
     """The watch of a job ends with the job; the reason of a failure, which comes later, is waited for."""
     trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
-    assert trigger.settled({"state": state, "error_code": 0, "error_message": message}) is settled
+    snapshot = {"state": state, "error_code": 0, "error_message": message, "end_time": None}
+    assert trigger.settled(snapshot) is settled
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "settled"),
+    [
+        ("PENDING", None, False),
+        ("RUNNING", None, True),
+        ("RUNNING", "2026-11-22T01:00:00+00:00", True),
+        ("PENDING", "2026-11-22T01:00:00+00:00", True),
+        ("CANCELLING", None, False),
+        ("CANCELLED", None, True),
+        ("FAILED", "2026-11-22T01:00:00+00:00", True),
+    ],
+)
+def test_the_start_of_a_job_can_be_enough(state: str, start: str | None, *, settled: bool) -> None:
+    """Who waits for machines waits until the job has had them, or has ended without."""
+    trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=False, until="started", **SHARED)
+    snapshot = {"state": f"JOB_STATE_{state}", "start_time": start, "error_code": 0, "error_message": ""}
+    assert trigger.settled(snapshot) is settled
 
 
 PAST, FUTURE = "2026-01-01T00:00:00+00:00", "2226-01-01T00:00:00+00:00"
@@ -78,8 +98,30 @@ def test_only_a_job_that_waits_is_overdue(
 def test_the_log_tells_how_long_a_job_queued_and_ran(start: str | None, end: str | None, said: str) -> None:
     """Behind each state stands the time in the queue and the time at work, as far as there is one."""
     trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
-    times = {"create_time": "2026-11-22T01:00:00+00:00", "start_time": start, "end_time": end}
+    times = {
+        "create_time": "2026-11-22T01:00:00+00:00",
+        "start_time": start,
+        "end_time": end,
+        "strategy": None,
+    }
     assert re.fullmatch(said, trigger.progress(times))
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [(None, " of at most 86400 s"), (1800.0, " of at most 1800 s"), (0.0, ", may queue for ever")],
+)
+def test_the_log_tells_how_long_a_job_may_queue(limit: float | None, said: str) -> None:
+    """A job that waits in the service's own queue has a limit there."""
+    trigger = TrainingJobTrigger(job=JOB, cancel_on_kill=True, **SHARED)
+    waits = {
+        "create_time": "2026-11-22T01:00:00+00:00",
+        "start_time": None,
+        "end_time": "2026-11-22T01:00:30+00:00",
+        "strategy": "FLEX_START",
+        "max_wait_seconds": limit,
+    }
+    assert trigger.progress(waits) == f", has queued 30 s{said}"
 
 
 def test_a_code_is_a_reason() -> None:
