@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+
+from airflow_vertex_persistent.exceptions import (
+    JobCancelledError,
+    MaxWaitExceededError,
+    ServiceUnreachableError,
+)
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.sensors.flex_start import FlexStartSensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import DAG
+
+    from tests.conftest import Relay
+    from tests.integration.conftest import Cloud
+    from tests.integration.operators.conftest import Run
+
+    Make = Callable[..., FlexStartSensor]
+
+HERE = "europe-west4"
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
+L4: dict[str, Any] = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}
+NOTHING = {"*/*": "never"}
+
+
+@pytest.fixture
+def sense(request: pytest.FixtureRequest, dag: DAG) -> Make:
+    """Make the task ``sense`` with short pauses, in each mode; what it waits for is its own to say."""
+    mode = request.param
+    values: dict[str, Any] = {
+        "task_id": "sense",
+        "poll_interval": 0.05,
+        "mode": "poke" if mode == "deferrable" else mode,
+        "deferrable": mode == "deferrable",
+    }
+    return lambda **changes: FlexStartSensor(dag=dag, **{**values, **changes})
+
+
+in_each_mode = pytest.mark.parametrize("sense", ["poke", "reschedule", "deferrable"], indirect=True)
+
+
+def queued(cloud: Cloud, *args: str, **scheduling: Any) -> str:
+    """Create a job that queues for a machine, and return its name."""
+    pool = {
+        "machine_spec": L4,
+        "replica_count": 1,
+        "container_spec": {"image_uri": IMAGE, "args": list(args) or ["sleep", "600"]},
+    }
+    spec = {"worker_pool_specs": [pool], "scheduling": {"strategy": "FLEX_START", **scheduling}}
+    job: Any = {"display_name": "queued", "job_spec": spec}
+    parent = f"projects/{cloud.PROJECT}/locations/{HERE}"
+    name: str = cloud.jobs.create_custom_job(parent=parent, custom_job=job).name
+    return name
+
+
+@in_each_mode
+def test_it_ends_when_the_machines_are_there(
+    start_cloud: Callable[..., Cloud], sense: Make, run_dag: Callable[[], Run]
+) -> None:
+    """The task ends while the job runs, and tells how long it has queued."""
+    cloud = start_cloud(stock={"*/*": "0, then 1 after 1 s"})
+    name = queued(cloud)
+    sense(job=name)
+    result = run_dag().result("sense")
+    assert (result["job"], result["state"], result["region"]) == (name, "JOB_STATE_RUNNING", HERE)
+    assert result["queued_seconds"] > 0.3
+    assert result["running_seconds"] is None
+
+
+@in_each_mode
+@pytest.mark.parametrize("args", [("succeed",), ("fail",)], ids=["succeeded", "failed"])
+def test_one_that_has_run(
+    start_cloud: Callable[..., Cloud], sense: Make, run_dag: Callable[[], Run], args: tuple[str, ...]
+) -> None:
+    """A job that has had its machines has had them, whatever became of it."""
+    cloud = start_cloud()
+    name = queued(cloud, *args)
+    cloud.wait_for(lambda: cloud.jobs.get_custom_job(name=name).end_time, "the job has ended")
+    sense(job=name)
+    assert run_dag().result("sense")["running_seconds"] is not None
+
+
+@in_each_mode
+@pytest.mark.parametrize("expiry", ["failed", "cancelled", "expired"])
+def test_machines_that_never_come(
+    start_cloud: Callable[..., Cloud], sense: Make, run_dag: Callable[[], Run], expiry: str
+) -> None:
+    """A job that has waited in vain fails the task with the typed reason, however the service ends it."""
+    cloud = start_cloud(stock=NOTHING, flex_start_expiry=expiry)
+    sense(job=queued(cloud, max_wait_duration="0.3s"))
+    error = run_dag().error("sense")
+    assert type(error) is MaxWaitExceededError
+    assert "Next step: " in str(error)
+
+
+@in_each_mode
+def test_one_that_was_cancelled(
+    start_cloud: Callable[..., Cloud], sense: Make, run_dag: Callable[[], Run]
+) -> None:
+    """A job that somebody cancelled while it waited never runs."""
+    cloud = start_cloud(stock=NOTHING)
+    name = queued(cloud)
+    cloud.jobs.cancel_custom_job(name=name)
+    sense(job=name)
+    assert type(run_dag().error("sense")) is JobCancelledError
+
+
+@in_each_mode
+def test_the_job_of_another_task(
+    start_cloud: Callable[..., Cloud], dag: DAG, sense: Make, run_dag: Callable[[], Run]
+) -> None:
+    """The result of a task that has only submitted its job is enough."""
+    cloud = start_cloud()
+    submit = FlexStartTrainingOperator(
+        dag=dag,
+        task_id="submit",
+        region=HERE,
+        container_uri=IMAGE,
+        args=["sleep", "600"],
+        wait_for_completion=False,
+        **L4,
+    )
+    sense(job=submit.output)
+    run = run_dag()
+    assert run.result("sense")["job"] == run.result("submit")["job"]
+    (job,) = cloud.jobs.list_custom_jobs(parent=f"projects/{cloud.PROJECT}/locations/{HERE}")
+    assert job.labels["airflow_keep"] == "true"
+
+
+@pytest.mark.parametrize("sense", ["poke", "reschedule"], indirect=True)
+def test_the_sensors_own_limit(
+    start_cloud: Callable[..., Cloud], sense: Make, run_dag: Callable[[], Run]
+) -> None:
+    """Past its ``timeout`` the sensor ends, and the job waits on."""
+    cloud = start_cloud(stock=NOTHING)
+    name = queued(cloud)
+    sense(job=name, timeout=0.3)
+    assert type(run_dag().error("sense")) is AirflowSensorTimeout
+    assert cloud.jobs.get_custom_job(name=name).state.name == "JOB_STATE_PENDING"
+
+
+@in_each_mode
+def test_an_outage_that_lasts(
+    relay: Relay, empty_cloud: Cloud, sense: Make, run_dag: Callable[[], Run]
+) -> None:
+    """When there is no answer for max_outage the task ends with an error that says so."""
+    name = queued(empty_cloud)
+    relay.refuse("GetCustomJob", times=1000)
+    sense(job=name, max_outage=0.3)
+    assert type(run_dag().error("sense")) is ServiceUnreachableError
+
+
+@in_each_mode
+@pytest.mark.usefixtures("empty_cloud")
+@pytest.mark.parametrize("job", ["1234", None, {"state": "JOB_STATE_RUNNING"}])
+def test_what_is_no_job(sense: Make, run_dag: Callable[[], Run], job: Any) -> None:
+    """A name that is none is told at once, with what it should be."""
+    sense(job=job, poll_interval=0, retries=3)
+    error = run_dag().error("sense")
+    assert type(error) is AirflowFailException
+    for part in ("\n  - job = ", "customJobs/1234", "\n  - poll_interval = 0"):
+        assert part in str(error)
