@@ -10,7 +10,7 @@ STEPS="other_pythons lowest_versions kills postgresql browser"
 SUPPORTED="3.11 3.12 3.13"
 TRAINER=dags_examples/trainer/requirements.txt
 # What stops tasks and processes of a running Airflow.
-STOPS=(tests/system/test_{kill_points,stops,triggerers,orphans}.py)
+STOPS=(tests/system/test_{kill_points,stops,triggerers,orphans,races}.py)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 HERE = "europe-west4"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
-L4: dict[str, Any] = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}
+L4: dict[str, Any] = {
+    "machine_type": "g2-standard-4",
+    "accelerator_type": "NVIDIA_L4",
+    "accelerator_count": 1,
+}
 NOTHING = {"*/*": "never"}
 
 

@@ -274,7 +274,12 @@ def set_up(scratch: Path) -> Iterator[Stage]:
         (scratch / folder / name).write_text(text, encoding="utf-8")
     with Processes(scratch / "processes") as processes:
         environment = start_emulator(
-            processes, scratch / "cloud", images={IMAGE: scratch / "image"}, buckets=[], settings={}
+            processes,
+            scratch / "cloud",
+            images={IMAGE: scratch / "image"},
+            buckets=[],
+            # Outside the persistent resource there are no machines before a test says so.
+            settings={"stock": "*/*=never"},
         )
         address = environment["VERTEX_AI_EMULATOR_HOST"]
         cloud = Cloud(address, PROJECT, scratch / "cloud")

@@ -20,11 +20,13 @@ from mortal import (
 )
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobsOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
+from airflow_vertex_persistent.specs.candidates import candidate
 
 REGION = "europe-west4"
 # Long enough to wait for the job before it has passed, also while other tasks start.
@@ -50,6 +52,25 @@ def dag(
     """Make a DAG that trains."""
     with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
         operator(**TRAINING, persistent_resource_id="nightly", retry_delay=timedelta(0), **options)
+
+
+def race(dag_id: str, machine_type: str, *, deferrable: bool) -> None:
+    """
+    Make a DAG whose jobs race for machines in three regions.
+
+    :param machine_type: One that no other DAG asks for.
+    """
+    with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
+        FlexStartTrainingOperator(
+            **{**TRAINING, "machine_type": machine_type},
+            accelerator_type="NVIDIA_L4",
+            accelerator_count=1,
+            candidates=[candidate(region=region) for region in (REGION, "us-central1", "us-east4")],
+            candidate_order="race",
+            deferrable=deferrable,
+            retries=1,
+            retry_delay=timedelta(0),
+        )
 
 
 def shared(dag_id: str, *, deferrable: bool) -> None:
@@ -94,6 +115,10 @@ dag("silent_for_a_while_deferrable", deferrable=True)
 
 dag("marked_without_triggerer_deferrable", deferrable=True)
 dag("killed_in_the_last_attempt_blocking", deferrable=False)
+
+race("race_loses_its_process_blocking", "g2-standard-4", deferrable=False)
+race("race_loses_its_process_at_the_start_blocking", "g2-standard-8", deferrable=False)
+race("race_loses_its_triggerer_deferrable", "g2-standard-12", deferrable=True)
 
 with DAG("sweep", schedule=None, is_paused_upon_creation=False):
     CancelOrphanedJobsOperator(task_id="sweep", region=REGION, only_report=False)
