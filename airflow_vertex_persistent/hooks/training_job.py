@@ -85,13 +85,15 @@ class TrainingJobHook(VertexHook):
                 timeout=CREATE_TIMEOUT,
             )
 
-    def get_custom_job(self, name: ResourceName, *, quickly: bool = False) -> CustomJob:
+    def get_custom_job(self, name: ResourceName, *, quickly: bool = False, once: bool = False) -> CustomJob:
         """
         Return a custom job as it is now.
 
         :param quickly: With the short deadline and the few retries of a cancel.
+        :param once: Not retried, for who looks again by itself.
         """
         retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
+        retry = None if once else retry
         with self.calling("GetCustomJob", str(name)):
             return self.client(JobServiceClient, name.region).get_custom_job(
                 name=str(name), retry=retry, timeout=timeout

@@ -199,7 +199,7 @@ def test_a_retry_takes_the_race_over(
     cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
     relay = start_relay(cloud.address)
     monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
-    relay.refuse("GetCustomJob", times=3)
+    relay.refuse("GetCustomJob", times=4)
     race("sleep", "0.5", deferrable=deferrable, retries=1, max_outage=0.01)
     run = run_dag()
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
