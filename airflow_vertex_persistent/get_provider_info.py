@@ -13,7 +13,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-vertex-persistent",
         "name": "Vertex AI training on persistent resources",
-        "description": "Trains models on Vertex AI: persistent resources, with a local emulator.",
+        "description": "Trains models on Vertex AI: persistent resources, Flex Start, with a local emulator.",
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_vertex_persistent.operators.custom_job",
+                    "airflow_vertex_persistent.operators.flex_start",
                     "airflow_vertex_persistent.operators.orphaned_jobs",
                     "airflow_vertex_persistent.operators.persistent_resource",
                 ],
@@ -45,6 +46,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_vertex_persistent.triggers.persistent_resource",
+                    "airflow_vertex_persistent.triggers.race",
                     "airflow_vertex_persistent.triggers.training_job",
                 ],
             }
@@ -52,7 +54,10 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_vertex_persistent.sensors.persistent_resource"],
+                "python-modules": [
+                    "airflow_vertex_persistent.sensors.flex_start",
+                    "airflow_vertex_persistent.sensors.persistent_resource",
+                ],
             }
         ],
         "extra-links": [

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.specs.checks import Problems
 
-# What differs between places and shapes; everything else is the same for all of them.
 CANDIDATE_FIELDS = (
     "region",
     "strategy",
@@ -30,6 +29,7 @@ CANDIDATE_FIELDS = (
     "encryption_spec_key_name",
     "max_run_duration",
 )
+"""What may differ between places and shapes; everything else is the same for all of them."""
 
 
 def candidate(
