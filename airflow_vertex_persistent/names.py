@@ -86,6 +86,11 @@ class ResourceName:
         return self.region, self.kind, self.id
 
 
+def same_thing(one: str, other: str) -> bool:
+    """Tell whether two full names are those of one thing."""
+    return ResourceName.parse(one).identity == ResourceName.parse(other).identity
+
+
 def location_name(project: str, region: str) -> str:
     """Return the parent of everything in one region of a project."""
     return f"projects/{project}/locations/{region}"

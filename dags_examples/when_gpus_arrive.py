@@ -64,7 +64,6 @@ def when_gpus_arrive() -> None:
         # The job's own limit comes first, and its error says more.
         timeout=timedelta(days=3),
         # Each value of the result is an XCom of its own.
-        multiple_outputs=True,
     )
 
     @task

@@ -93,10 +93,9 @@ class TrainingJobHook(VertexHook):
         :param once: Not retried, for who looks again by itself.
         """
         retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
-        retry = None if once else retry
         with self.calling("GetCustomJob", str(name)):
             return self.client(JobServiceClient, name.region).get_custom_job(
-                name=str(name), retry=retry, timeout=timeout
+                name=str(name), retry=None if once else retry, timeout=timeout
             )
 
     def list_custom_jobs(

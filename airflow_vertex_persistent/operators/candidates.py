@@ -78,7 +78,7 @@ class CandidatePolicy:
         """Return a line for each candidate."""
         waits = {None: "as long as Vertex AI lets it wait", 0.0: "for ever"}
         return [
-            f"  {self._text(number)}: {waits.get(place.limit, f'up to {place.limit} s')}"
+            f"  {self._text(number)}: {waits.get(place.limit, f'up to {place.limit:.0f} s')}"
             for number, place in enumerate(self.places)
         ]
 

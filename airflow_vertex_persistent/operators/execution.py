@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.configuration import conf
 
 from airflow_vertex_persistent.names import (
+    CANDIDATE_LABEL,
     DAG_LABEL,
     DATE_LABEL,
     INSTALLATION_LABEL,
@@ -210,6 +211,8 @@ def job_labels(
         labels[INSTALLATION_LABEL] = name
     if keep:
         labels[KEEP_LABEL] = "true"
+    if len(execution.regions) > 1:
+        labels[CANDIDATE_LABEL] = str(execution.candidate)
     return labels
 
 

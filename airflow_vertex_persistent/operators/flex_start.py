@@ -71,8 +71,8 @@ class FlexStartTrainingOperator(RacingOperator):
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`;
         ``candidate`` is the number of the one that got machines, from 0.
-    :raises MaxWaitExceededError: No candidate got machines in time. The message tells what became of each.
-    :raises CapacityError: The last candidate had no machines for another reason.
+    :raises MaxWaitExceededError: The last candidate got no machines in time. The message tells what became of each.
+    :raises CapacityError: It had none for another reason.
     :raises QuotaExceededError: The project's quota is used up.
     """
 
@@ -124,23 +124,24 @@ class FlexStartTrainingOperator(RacingOperator):
             here = with_candidate(wanted, chosen)
             check_region(here["region"], found)
             request = custom_job(here, found, default_display_name=default_display_name)
-            self._complete(request, found)
+            self._complete(request, here["max_wait_duration"], found)
             problems.absorb(found, self._field_of(index, chosen))
             requests.append(request)
         if self._execution is None and len(requests) > 1:
-            self.log.info(
-                "Candidates, tried in this order:\n%s", "\n".join(self.wait_policy(problems).plan())
-            )
+            policy = self.wait_policy(problems)
+            how = "in a race, all at once" if policy.race else "tried in this order"
+            self.log.info("Candidates, %s:\n%s", how, "\n".join(policy.plan()))
         return requests
 
-    def _complete(self, request: JobRequest, problems: Problems) -> None:
+    def _complete(self, request: JobRequest, limit: Duration | None, problems: Problems) -> None:
         """Set the default strategy, and check what goes with the one that is chosen."""
         spec = request.job["job_spec"]
         scheduling = spec["scheduling"] = {"strategy": FLEX_START, **(spec.get("scheduling") or {})}
-        if scheduling["strategy"] != FLEX_START:
-            scheduling.pop(
-                "max_wait_duration", None
-            )  # the service knows it for Flex Start only: the task counts
+        # The service counts the wait for Flex Start only. Otherwise the task does, and does not read config for it.
+        told = scheduling["strategy"] != FLEX_START and scheduling.pop("max_wait_duration", None) is not None
+        if told and limit is None:
+            fix = "goes with FLEX_START; write the parameter max_wait_duration"
+            problems.add_hidden("config.scheduling.max_wait_duration", fix)
         for warning in check_own_machines(
             spec,
             problems,

@@ -117,6 +117,11 @@ class StoppableOperator(TrainingParameters):
             )
             self.log.exception("The job could not be cancelled and may still run: %s", known)
 
+    def connected(self) -> TrainingJobHook:
+        """Return the hook of this task, kept for on_kill, which has no time to connect."""
+        self._hook = self._hook or self.new_hook()
+        return self._hook
+
     def new_hook(self) -> TrainingJobHook:
         """Return a hook of this task's connection."""
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook

@@ -21,7 +21,7 @@ from airflow_vertex_persistent.links import (
     TrainingLogsLink,
     persist_job_links,
 )
-from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName
+from airflow_vertex_persistent.names import REQUEST_LABEL, ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.config_file import read_config
 from airflow_vertex_persistent.operators.execution import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.waiting import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
@@ -156,12 +155,7 @@ class TrainingOperator(StoppableOperator):
         return self.wait_for_event(self.job_trigger(job, watch, wait_deadline=deadline), context)
 
     def job_trigger(self, job: str, watch: Mapping[str, Any], **what: Any) -> TrainingJobTrigger:
-        """
-        Return what waits for the job.
-
-        :param watch: What every trigger is told.
-        :param what: What this one is told besides.
-        """
+        """Return what waits for the job; ``what`` is what it is told besides that which every trigger is."""
         return TrainingJobTrigger(
             job=job,
             cancel_on_kill=self.cancel_on_kill,
@@ -174,7 +168,7 @@ class TrainingOperator(StoppableOperator):
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
         watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
-        if execution is not None and execution.job is not None and not _is_of(execution.job, event):
+        if execution is not None and execution.job is not None and not _tells_of(execution.job, event):
             # A trigger's number can be given again (SQLite does): this is what an older attempt waited for.
             self.log.info("Still watching %s: the event was %s", execution.job, event)
             deadline = policy.deadline(execution, None)
@@ -285,7 +279,10 @@ class TrainingOperator(StoppableOperator):
                 keep(execution.refused())  # nothing was created: the next attempt need not look for it
             self.check_refusal(error, request, execution)
 
-        labels = self._labels(context, execution, requests)
+        # What was asked for, not what a busy resource makes of it. Another account may see other things.
+        asked = {"jobs": requests, "connection": (self.gcp_conn_id, self.impersonation_chain)}
+        kept = not (self.wait_for_completion and self.cancel_on_kill)
+        labels = job_labels(context, execution, asked, keep=kept)
         submission = Submission(
             hook=self.connected(),
             execution=execution,
@@ -307,11 +304,6 @@ class TrainingOperator(StoppableOperator):
         if created != self._execution:
             keep(created)
         return created, job
-
-    def connected(self) -> TrainingJobHook:
-        """Return the hook, kept for on_kill, which has no time to connect."""
-        self._hook = self._hook or self.new_hook()
-        return self._hook
 
     def begin(
         self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
@@ -341,19 +333,9 @@ class TrainingOperator(StoppableOperator):
         self._execution = execution
         return execution, resumed
 
-    def _labels(self, context: Context, execution: Execution, requests: list[JobRequest]) -> dict[str, str]:
-        # What was asked for, not what a busy resource makes of it. Another account may see other things.
-        asked = {"jobs": requests, "connection": (self.gcp_conn_id, self.impersonation_chain)}
-        keep = not (self.wait_for_completion and self.cancel_on_kill)
-        labels = job_labels(context, execution, asked, keep=keep)
-        return labels if len(requests) == 1 else labels | {CANDIDATE_LABEL: str(execution.candidate)}
 
-
-def _is_of(job: str, event: Any) -> bool:
-    return (
-        isinstance(event, Mapping)
-        and ResourceName.parse(event["name"]).identity == ResourceName.parse(job).identity
-    )
+def _tells_of(job: str, event: Any) -> bool:
+    return isinstance(event, Mapping) and same_thing(job, event["name"])
 
 
 def _where(job: str, watch: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.states import JobSnapshot
@@ -47,7 +47,8 @@ class FlexStartSensor(VertexSensor):
     template_fields: Sequence[str] = ("job", *VertexSensor.template_fields)
     operator_extra_links = (TrainingJobLink(), TrainingLogsLink())
 
-    def __init__(self, *, job: str | Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, job: str | Mapping[str, Any] | XComArg, **kwargs: Any) -> None:
+        kwargs.setdefault("multiple_outputs", True)
         super().__init__(region="", **kwargs)
         self.job = job
         self._hook: TrainingJobHook | None = None

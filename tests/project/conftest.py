@@ -50,6 +50,13 @@ class Module:
         body = ast.parse(self.path.read_text(), self.path).body
         return [node for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
+    def calls(self) -> set[str]:
+        """Return what it calls by a plain name."""
+        nodes = ast.walk(ast.parse(self.path.read_text(), self.path))
+        return {
+            node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+
     @property
     def shown_as(self) -> str:
         """The name users import its classes by: its package's, if that hands them on."""

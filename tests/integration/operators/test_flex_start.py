@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.aiplatform_v1.types import JobState
 
+from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
     JobCancelledError,
@@ -76,12 +77,24 @@ def ends(cloud: Cloud) -> list[tuple[str, str]]:
 
 
 def test_it_waits_for_its_machines(
-    start_cloud: Callable[..., Cloud], queue: Make, run_dag: Callable[[], Run], *, deferrable: bool
+    start_cloud: Callable[..., Cloud],
+    queue: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
 ) -> None:
     """A job queues until its machines are there, and time in the queue and time of work are told apart."""
-    start_cloud(stock={"europe-west4/g2-standard-4": "0, then 1 after 1 s"})
+    cloud = start_cloud(stock=NOTHING)
+
+    def give_machines() -> None:
+        cloud.wait_for(lambda: jobs(cloud), "the job queues")
+        with EmulatorControl(cloud.address) as control:
+            control.set_stock("*/*", "0, then 1 after 0.5 s")
+
     queue("sleep", "0.2", deferrable=deferrable)
-    result = run_dag().result()
+    with meanwhile(give_machines):
+        result = run_dag().result()
     assert (result["strategy"], result["region"], result["candidate"]) == ("FLEX_START", HERE, None)
     assert result["queued_seconds"] > 0.3
     assert result["running_seconds"] > 0.1
@@ -270,6 +283,16 @@ def test_a_retry_takes_the_second_job_over(
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
     assert run.result()["candidate"] == 1
     assert ends(cloud) == [(HERE, "failed"), (THERE, "succeeded")]
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_a_wait_that_nobody_would_count(queue: Make, run_dag: Callable[[], Run]) -> None:
+    """The service counts the wait of Flex Start only, and the task what is written as a parameter."""
+    pool = {"machineSpec": {"machineType": "n1-standard-4"}, "containerSpec": {"imageUri": IMAGE}}
+    config = {"workerPoolSpecs": [pool], "scheduling": {"strategy": "SPOT", "maxWaitDuration": "60s"}}
+    work: dict[str, Any] = dict.fromkeys(("container_uri", "args", *L4))
+    queue(**work, config=config)
+    assert "\n  - config.scheduling.max_wait_duration: goes with FLEX_START" in str(run_dag().error())
 
 
 @pytest.mark.usefixtures("empty_cloud")
