@@ -51,6 +51,13 @@ class Place:
             limit = seconds("max_wait_duration", limit, Problems(""), zero=True)
         return cls(str(wanted["region"]), wanted["machine_type"], limit)
 
+    @property
+    def wait(self) -> str:
+        """How long a job may wait there, in words."""
+        if self.limit is None:
+            return "waits as long as Vertex AI lets it"
+        return f"waits up to {self.limit:.0f} s" if self.limit else "waits for ever"
+
     def __str__(self) -> str:
         return " ".join(filter(None, (self.region, self.machine_type)))
 
@@ -76,11 +83,7 @@ class CandidatePolicy:
 
     def plan(self) -> list[str]:
         """Return a line for each candidate."""
-        waits = {None: "as long as Vertex AI lets it wait", 0.0: "for ever"}
-        return [
-            f"  {self._text(number)}: {waits.get(place.limit, f'up to {place.limit:.0f} s')}"
-            for number, place in enumerate(self.places)
-        ]
+        return [f"  {self._text(number)}: {place.wait}" for number, place in enumerate(self.places)]
 
     def _text(self, number: int) -> str:
         return f"{number} ({self.places[number]})"
