@@ -50,6 +50,9 @@ def test_a_user(connect: Callable[..., None], tmp_path: Path, monkeypatch: pytes
     user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
     path.write_text(json.dumps(user))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    monkeypatch.setenv(
+        "GOOGLE_CLOUD_PROJECT", "acme"
+    )  # older Google providers ask for one, whatever the connection says
     connect(project="acme")
     assert VertexHook().callers == [CONNECTED]
 
