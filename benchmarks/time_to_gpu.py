@@ -36,8 +36,6 @@ from airflow_vertex_persistent.specs.candidates import candidate
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from google.cloud.aiplatform_v1.types import CustomJob
-
 MACHINE = "g2-standard-4"
 FREE, TAKEN = 4.0, 12.0
 """Mean seconds for which a region has a machine, and has none."""
@@ -133,7 +131,6 @@ def look_for_one(way: Way, run: str, regions: list[str], client: JobServiceClien
         deferrable=False,
         **way.parameters(regions),
     )
-    operator.log.setLevel(logging.ERROR)
     began = datetime.now(UTC)
     try:
         result = operator.execute(context(run))
@@ -152,7 +149,7 @@ def look_for_one(way: Way, run: str, regions: list[str], client: JobServiceClien
     return Outcome(waited, sum(map(seconds_on_gpu, others)), winners)
 
 
-def seconds_on_gpu(job: CustomJob) -> float:
+def seconds_on_gpu(job: Any) -> float:
     """Return for how long a job had its machine."""
     if not job.start_time or not job.end_time:
         return 0.0
@@ -207,7 +204,9 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"] = json.dumps(CONNECTION)
     logging.disable(logging.ERROR)
-    table = Table(title=f"{options.runs} runs each; a machine is free for {FREE:g} s and taken for {TAKEN:g} s")
+    table = Table(
+        title=f"{options.runs} runs each; a machine is free for {FREE:g} s and taken for {TAKEN:g} s"
+    )
     for column in ("", "got a GPU", "wait, s: median", "95 %", "GPU s of losers: all", "most", "two winners"):
         table.add_column(column, justify="left" if not column else "right")
     for number, way in enumerate(WAYS):

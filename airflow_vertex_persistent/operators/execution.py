@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot
 
 _STORE_KEY = "vertex_training_job"
+# What the clocks of a worker and of the service may differ by.
+_CLOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,16 @@ class Execution:
         ours = (self.max_tries, self.project_id, self.regions)
         return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.regions)
 
-    def entered(self, job: str | None) -> Execution:
+    def entered(self, job: str) -> Execution:
         """Return this execution when the job of its candidate queues beside others."""
-        racing = list(self.racing or [None] * len(self.regions))
+        racing: list[str | None] = list(self.racing or [None] * len(self.regions))
         racing[self.candidate] = job
         return replace(self, job=None, creating_since=None, racing=tuple(racing))
 
     def decided(self, winner: str) -> Execution:
         """Return this execution when one of its jobs has its machines, and the others need not go on."""
-        return replace(self, candidate=self.racing.index(winner), job=winner, racing=())
+        number = self.racing.index(winner) if winner in self.racing else self.candidate
+        return replace(self, candidate=number, job=winner, racing=(), creating_since=None)
 
     def without(self, candidate: int, outcome: str) -> Execution:
         """
@@ -152,6 +155,11 @@ class Execution:
         if had_machines and (seconds_between(self.first_submit, ended["end_time"]) or 0.0) > 0:
             return replace(self, first_submit=str(ended["end_time"]))
         return self
+
+    def may_be_creating(self, job: JobSnapshot) -> bool:
+        """Tell whether a job can be the one whose create has had no answer."""
+        age = seconds_between(self.creating_since, job["create_time"])
+        return age is not None and age > -_CLOCK_SECONDS
 
     def seconds_to_look(self, lag: float) -> float:
         """Return for how long a job may still show up in lists that are ``lag`` seconds behind."""

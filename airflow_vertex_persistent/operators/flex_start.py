@@ -118,17 +118,19 @@ class FlexStartTrainingOperator(RacingOperator):
         """Return the custom job that is asked for, in each candidate."""
         wanted = {field: getattr(self, field, None) for field in (*JOB_FIELDS, *QUEUE_FIELDS)}
         wanted["config"] = config
-        requests = []
+        policy = self.wait_policy(problems)
+        requests: list[JobRequest] = []
         for index, chosen in enumerate(read_candidates(self.candidates, problems)):
             found = Problems(problems.subject)
             here = with_candidate(wanted, chosen)
             check_region(here["region"], found)
             request = custom_job(here, found, default_display_name=default_display_name)
             self._complete(request, here["max_wait_duration"], found)
+            if policy.race:
+                _check_entrant(request, here, requests, found)
             problems.absorb(found, self._field_of(index, chosen))
             requests.append(request)
         if self._execution is None and len(requests) > 1:
-            policy = self.wait_policy(problems)
             how = "in a race, all at once" if policy.race else "tried in this order"
             self.log.info("Candidates, %s:\n%s", how, "\n".join(policy.plan()))
         return requests
@@ -169,9 +171,10 @@ class FlexStartTrainingOperator(RacingOperator):
         next_on_quota = boolean("next_on_quota", self.next_on_quota, problems)
         order = choice("candidate_order", self.candidate_order, get_args(CandidateOrder), problems)
         race = order == "race" and len(places) > 1
-        if race and not self.wait_for_completion:
-            fix = "leave it out: nobody would cancel the jobs that have lost the race"
-            problems.add("wait_for_completion", self.wait_for_completion, fix)
+        for field in ("wait_for_completion", "cancel_on_kill"):
+            if race and not getattr(self, field):
+                fix = "leave it out: nobody would cancel the jobs that have lost the race"
+                problems.add(field, getattr(self, field), fix)
         return CandidatePolicy(tuple(places), next_on_quota=bool(next_on_quota), race=race)
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
@@ -198,3 +201,17 @@ class FlexStartTrainingOperator(RacingOperator):
         if execution is None or self.candidates is None:
             return training_result(job)
         return training_result(job, candidate=execution.candidate)
+
+
+def _check_entrant(
+    request: JobRequest, wanted: Mapping[str, Any], others: Sequence[JobRequest], problems: Problems
+) -> None:
+    """Check what a job of a race cannot have: two of them may run for a moment."""
+    spec = request.job["job_spec"]
+    if spec["scheduling"]["strategy"] != FLEX_START and wanted["max_wait_duration"]:
+        fix = "in a race it goes with strategy 'flex_start', where the service counts"
+        problems.add("max_wait_duration", wanted["max_wait_duration"], fix)
+    output = spec.get("base_output_directory")
+    if output and any(other.job["job_spec"].get("base_output_directory") == output for other in others):
+        fix = "write one of its own into each candidate: in a race two jobs may run for a moment"
+        problems.add("base_output_dir", wanted["base_output_dir"], fix)

@@ -5,16 +5,25 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from airflow_vertex_persistent.exceptions import CallProblem, ServiceUnreachableError, call_problem
+from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    ServiceUnreachableError,
+    call_problem,
+    is_transient,
+)
 from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
 from airflow_vertex_persistent.triggers.watch import outage_pause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk.types import Logger
 
 _FIRST_PAUSE = 2.0
+
+ResultT = TypeVar("ResultT")
 
 
 class Patience:
@@ -76,3 +85,19 @@ class Patience:
     def _next(self) -> float:
         self._tries += 1
         return outage_pause(_FIRST_PAUSE, self._tries)
+
+
+def answered(ask: Callable[[], ResultT], max_outage: float, log: Logger) -> ResultT:
+    """
+    Return an answer of the service, asked for again while errors pass by themselves.
+
+    :raises ServiceUnreachableError: They did not pass.
+    """
+    patience = Patience(max_outage, log, "did not answer")
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            time.sleep(patience.pause_after(error))

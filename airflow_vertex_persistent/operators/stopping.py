@@ -106,8 +106,8 @@ class StoppableOperator(TrainingParameters):
             if execution is None:
                 return
             hook = self._hook or self.new_hook()
-            if execution.job is not None and execution.has_one_job:
-                cancel_job(hook, execution.job, self.log, reason)
+            if execution.has_one_job:
+                cancel_job(hook, str(execution.job), self.log, reason)
             else:
                 cancel_jobs_of(hook, execution, self.log, reason, quickly=True)
             self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do

@@ -16,7 +16,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, KEY_LABEL, REQUEST_LABEL, ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot
 from airflow_vertex_persistent.operators.patience import Patience
-from airflow_vertex_persistent.states import JobPhase, job_phase
+from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1.types import CustomJob
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.names import Identity
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.watch import WatchEvent
@@ -107,15 +108,15 @@ class Submission:
 
     def _find(self, created: JobSnapshot | None) -> JobSnapshot | None:
         """
-        Return the oldest job that is still right; whatever else of the execution runs is cancelled.
+        Return the candidate's oldest job that is still right; whatever else of it runs is cancelled.
 
         :param created: The job that was created just now.
         """
         found: JobSnapshot | None = None
         candidate = str(self.execution.candidate)
-        for job in jobs_of(self.hook, self.execution):
+        for job in _sorted(_jobs_in(self.hook, self.execution, self.execution.region)):
             if job.labels.get(CANDIDATE_LABEL, candidate) != candidate:
-                continue
+                continue  # another candidate's is for whoever knows of the others
             new = created is not None and job.name == created["job"]
             snapshot = _snapshot(job) if new else self._reread(job)
             if snapshot is None:
@@ -184,20 +185,32 @@ def jobs_of(hook: TrainingJobHook, execution: Execution, *, quickly: bool = Fals
 
     :param quickly: Give up within seconds, for a task that is about to end.
     """
-    filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
-    jobs = {}
+    jobs: dict[Identity, CustomJob] = {}
     for region in dict.fromkeys(execution.regions):
-        for job in hook.list_custom_jobs(execution.project_id, region, filter_, quickly=quickly):
-            jobs[ResourceName.parse(job.name).identity] = job
+        jobs |= _jobs_in(hook, execution, region, quickly=quickly)
+    return _sorted(jobs)
+
+
+def _jobs_in(
+    hook: TrainingJobHook, execution: Execution, region: str, *, quickly: bool = False
+) -> dict[Identity, CustomJob]:
+    """Return the jobs of an execution in one region."""
+    filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
+    listed = hook.list_custom_jobs(execution.project_id, region, filter_, quickly=quickly)
+    jobs = {ResourceName.parse(job.name).identity: job for job in listed}
     # Lists lag: those that are known must not be missed.
     for name in map(ResourceName.parse, execution.known_jobs):
-        if name.identity in jobs:
+        if name.region != region or name.identity in jobs:
             continue
         try:
             jobs[name.identity] = hook.get_custom_job(name, quickly=quickly)
         except Exception as error:
             if call_problem(error) is not CallProblem.MISSING:
                 raise
+    return jobs
+
+
+def _sorted(jobs: Mapping[Identity, CustomJob]) -> list[CustomJob]:
     return sorted(jobs.values(), key=lambda job: (job.create_time, job.name))
 
 
@@ -236,7 +249,7 @@ def cancel_unless_started(
         try:
             snapshot = _snapshot(hook.get_custom_job(ResourceName.parse(job)))
             phase = job_phase(snapshot["state"])
-            if not phase.ended and (phase is JobPhase.RUNNING or snapshot["start_time"] is not None):
+            if not phase.ended and has_started(snapshot):
                 log.info("%s has started meanwhile", job)
                 return None
             if phase is JobPhase.WAITING:
@@ -254,13 +267,38 @@ def cancel_unless_started(
 def cancel_jobs_of(
     hook: TrainingJobHook, execution: Execution, log: Logger, reason: str, *, quickly: bool = False
 ) -> list[CustomJob]:
-    """Cancel what still runs of an execution, and return all its jobs."""
-    jobs = jobs_of(hook, execution, quickly=quickly)
-    for job in jobs:
-        phase = job_phase(_snapshot(job)["state"])
-        if not phase.ended and phase is not JobPhase.CANCELLING:
-            cancel_job(hook, job.name, log, reason)
-    return jobs
+    """
+    Cancel what still runs of an execution, and return all its jobs.
+
+    A job that cannot be cancelled, or a region that does not answer, keeps no other job from it.
+
+    :raises Exception: The first that was met, when all has been tried.
+    """
+    jobs: dict[Identity, CustomJob] = {}
+    errors: list[Exception] = []
+    for region in dict.fromkeys(execution.regions):
+        try:
+            here = _jobs_in(hook, execution, region, quickly=quickly)
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+            here = {}
+        jobs |= here
+        known = [name for name in execution.known_jobs if ResourceName.parse(name).region == region]
+        moving = [job.name for job in here.values() if _can_be_cancelled(job)]
+        # Where the list has no answer, the cancellation of a known job may have one.
+        for name in moving if here else known:
+            try:
+                cancel_job(hook, name, log, reason)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+    if errors:
+        raise errors[0]
+    return _sorted(jobs)
+
+
+def _can_be_cancelled(job: CustomJob) -> bool:
+    phase = job_phase(_snapshot(job)["state"])
+    return not phase.ended and phase is not JobPhase.CANCELLING
 
 
 def cancel_older(
@@ -293,8 +331,12 @@ def cancel_older(
                 raise
             pause = patience.pause_after(error)
         else:
-            # The one whose name was kept says nothing of one that was about to be created.
-            news = [job for job in jobs if job.name != older.job]
+            # Those whose names were kept, and older ones, say nothing of one that was about to be created.
+            news = [
+                job
+                for job in jobs
+                if job.name not in older.known_jobs and older.may_be_creating(_snapshot(job))
+            ]
             pause = 0.0 if news else patience.pause_until(look_until)
             if pause == 0:
                 break

@@ -162,7 +162,7 @@ class TrainingOperator(StoppableOperator):
             execution_key=None if self._execution is None else self._execution.key,
             installation=installation(),
             **what,
-            **_where(job, watch),
+            **watch,
         )
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
@@ -212,9 +212,7 @@ class TrainingOperator(StoppableOperator):
 
     def _wait_for(self, watch: dict[str, Any]) -> Callable[[str], WatchEvent]:
         """Return what waits, here, until a job has ended."""
-        return lambda job: TrainingJobTrigger(
-            job=job, cancel_on_kill=False, **_where(job, watch)
-        ).watch_here()
+        return lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here()
 
     def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:
         """Get ready to try again, elsewhere or after a pause, or end the task."""
@@ -249,8 +247,14 @@ class TrainingOperator(StoppableOperator):
         watch: dict[str, Any],
         *,
         resumed: bool,
+        with_job: Callable[[Execution, str], Execution] = Execution.created,
     ) -> tuple[Execution, JobSnapshot]:
-        """Return the job of an execution's candidate, found or created, and keep its name."""
+        """
+        Return the job of an execution's candidate, found or created, and keep its name.
+
+        :param resumed: An attempt before this one may have created it.
+        :param with_job: Returns the execution with the name of its job.
+        """
         from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission
 
         request = requests[execution.candidate]
@@ -265,7 +269,7 @@ class TrainingOperator(StoppableOperator):
             keep(execution.creating())
 
         def after_create(job: str) -> None:
-            keep(execution.created(job))
+            keep(with_job(execution, job))
             if self._stopped:
                 # on_kill did not know its name yet.
                 self.cancel(context, "its task was stopped while it was being created")
@@ -279,10 +283,7 @@ class TrainingOperator(StoppableOperator):
                 keep(execution.refused())  # nothing was created: the next attempt need not look for it
             self.check_refusal(error, request, execution)
 
-        # What was asked for, not what a busy resource makes of it. Another account may see other things.
-        asked = {"jobs": requests, "connection": (self.gcp_conn_id, self.impersonation_chain)}
-        kept = not (self.wait_for_completion and self.cancel_on_kill)
-        labels = job_labels(context, execution, asked, keep=kept)
+        labels = self.labels_of(context, execution, request)
         submission = Submission(
             hook=self.connected(),
             execution=execution,
@@ -300,10 +301,17 @@ class TrainingOperator(StoppableOperator):
         # A new key is on no job yet.
         job = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
         self._job_ended = False
-        created = execution.created(job["job"])
+        created = with_job(execution, job["job"])
         if created != self._execution:
             keep(created)
         return created, job
+
+    def labels_of(self, context: Context, execution: Execution, request: JobRequest) -> dict[str, str]:
+        """Return the labels of the execution's job, if it is asked for like this."""
+        # What was asked for, not what a busy resource makes of it. Another account may see other things.
+        asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
+        kept = not (self.wait_for_completion and self.cancel_on_kill)
+        return job_labels(context, execution, asked, keep=kept)
 
     def begin(
         self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
@@ -336,11 +344,6 @@ class TrainingOperator(StoppableOperator):
 
 def _tells_of(job: str, event: Any) -> bool:
     return isinstance(event, Mapping) and same_thing(job, event["name"])
-
-
-def _where(job: str, watch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a trigger is told that watches a job where that is."""
-    return {**watch, "region": ResourceName.parse(job).region}
 
 
 def _labelled(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:

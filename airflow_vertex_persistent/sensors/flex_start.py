@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import job_error
+from airflow_vertex_persistent.exceptions import CallProblem, VertexTrainingError, call_problem, job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
 from airflow_vertex_persistent.operators.execution import installation
@@ -39,7 +39,9 @@ class FlexStartSensor(VertexSensor):
     :return: As :class:`~airflow_vertex_persistent.operators.flex_start.FlexStartTrainingOperator`, of the moment.
     :raises MaxWaitExceededError: The job has ended without its machines, at the end of its wait.
     :raises CapacityError: It has ended for lack of machines before that.
+    :raises QuotaExceededError: It has ended for lack of quota before that.
     :raises JobCancelledError: It was cancelled while it waited.
+    :raises ServiceUnreachableError: Vertex AI gave no answer for ``max_outage``.
     :raises AirflowFailException: A parameter is wrong.
     """
 
@@ -61,20 +63,18 @@ class FlexStartSensor(VertexSensor):
         problems = Problems(self.subject)
         watch = self.watch_arguments(problems)
         job = self.job.get("job") if isinstance(self.job, Mapping) else self.job
-        name = None
         try:
-            name = ResourceName.parse(str(job))
+            ResourceName.parse(str(job))
         except ValueError:
             fix = "write a job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
             problems.add("job", job, fix)
         problems.raise_if_any()
-        region = "" if name is None else name.region
         return TrainingJobTrigger(
             job=str(job),
             cancel_on_kill=False,
             installation=installation(),
             until="started",
-            **{**watch, "region": region},
+            **watch,
         )
 
     def look(self, name: ResourceName) -> JobSnapshot | None:
@@ -82,7 +82,14 @@ class FlexStartSensor(VertexSensor):
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook, job_snapshot
 
         self._hook = self._hook or TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-        return job_snapshot(self._hook.get_custom_job(name, once=True))
+        try:
+            return job_snapshot(self._hook.get_custom_job(name, once=True))
+        except Exception as error:
+            if call_problem(error) is CallProblem.MISSING:
+                raise VertexTrainingError(
+                    f"{name} is not there any more\nNext step: submit it again."
+                ) from error
+            raise
 
     def sensed(self, snapshot: JobSnapshot, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the job is like when it has its machines, or raise why it never will."""

@@ -12,7 +12,7 @@ from airflow_vertex_persistent.exceptions import CallProblem, call_problem, is_t
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import job_phase
 from airflow_vertex_persistent.triggers.sources import JobSource
-from airflow_vertex_persistent.triggers.standing import Standing, standing
+from airflow_vertex_persistent.triggers.standing import Standing, lacks_machines, standing
 from airflow_vertex_persistent.triggers.task_state import ask_early
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 from airflow_vertex_persistent.triggers.watch import Watch, loop_time
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.sharing import Look
     from airflow_vertex_persistent.triggers.watch import WatchEvent
+
+# What the cancellation of a job says that has ended, or is gone.
+_ENDED = {CallProblem.NOT_NOW, CallProblem.MISSING}
 
 
 class RaceTrigger(TrainingJobTrigger):
@@ -88,11 +91,10 @@ class RaceTrigger(TrainingJobTrigger):
         """Cancel all jobs, since their task was stopped; one that cannot be cancelled keeps no other one."""
         names = [ResourceName.parse(job) for job in self.jobs]
         results = await asyncio.gather(*map(hook.cancel_custom_job, names), return_exceptions=True)
-        ended = {CallProblem.NOT_NOW, CallProblem.MISSING}
         for name, result in zip(names, results, strict=True):
             if result is None:
                 self.log.info("Cancelled %s: its task was stopped", name)
-            elif not isinstance(result, Exception) or call_problem(result) not in ended:
+            elif not isinstance(result, Exception) or call_problem(result) not in _ENDED:
                 raise result
 
 
@@ -109,7 +111,7 @@ class Race:
         for job in trigger.jobs:
             name = ResourceName.parse(job)
             values = {field: getattr(trigger, field) for field in TrainingJobTrigger.fields}
-            leg = TrainingJobTrigger(**{**values, "job": job, "region": name.region, "cancel_on_kill": False})
+            leg = TrainingJobTrigger(**{**values, "job": job, "cancel_on_kill": False})
             self._legs[name.identity] = leg
         self._watches = {identity: Watch(leg) for identity, leg in self._legs.items()}
         self._seen: dict[Identity, JobSnapshot] = {}
@@ -127,24 +129,28 @@ class Race:
 
     async def saw(self, look: Look, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Note what the shared loop has seen; return the event if it was the last."""
+        events = []
         for leg in self.moving():
-            identity, event = leg.name.identity, None
+            identity = leg.name.identity
             if identity in look.found:
-                event = self._note(leg, look.found[identity])
+                events.append(self._note(leg, look.found[identity]))
             elif identity in look.turns:
-                event = await self._look_at(leg, hook)
+                events.append(await self._look_at(leg, hook))
             elif look.error is not None and is_transient(look.error):
-                event = self._watches[identity].missed(look.error, loop_time())
-            if event is not None:
-                return event
-        return None
+                events.append(self._watches[identity].missed(look.error, loop_time()))
+        return self._last(events)
 
     async def look(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Look at every job that moves; return the event if it was the last."""
-        for leg in self.moving():
-            if event := await self._look_at(leg, hook):
-                return event
-        return None
+        return self._last([await self._look_at(leg, hook) for leg in self.moving()])
+
+    def _last(self, events: Sequence[WatchEvent | None]) -> WatchEvent | None:
+        """Return the event that ends the wait: an outage does only where no job gives an answer."""
+        told = [event for event in events if event is not None]
+        refused = [event for event in told if event["status"] != "unreachable"]
+        if refused:
+            return refused[0]
+        return told[0] if told and len(told) == len(self.moving()) else None
 
     async def _look_at(self, leg: TrainingJobTrigger, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         try:
@@ -170,35 +176,42 @@ class Race:
 
     async def decide(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Cancel who has lost; return the event when the race is over."""
-        if len(self._seen) < len(self._legs):
-            return None
         now = self._standing()
-        if now.losers:
+        unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
+        if now.leader is None:
+            return await self._event(None, hook) if now.over and not unseen else None
+        if now.losers or unseen:
             # Lists are behind: one that has started meanwhile, and earlier, must not be cancelled for a later one.
             if event := await self.look(hook):
                 return event
             now = self._standing()
-            await self._cancel(now, hook)
-        return await self._event(now.leader, hook) if now.over else None
+            unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
+            await self._cancel(now, [*(loser["job"] for loser in now.losers), *unseen], hook)
+        return await self._event(now.leader, hook) if now.over and not unseen else None
 
     def _standing(self) -> Standing:
         return standing(list(self._seen.values()), next_on_quota=self._trigger.next_on_quota)
 
-    async def _cancel(self, now: Standing, hook: TrainingJobAsyncHook) -> None:
+    async def _cancel(self, now: Standing, losers: Sequence[str], hook: TrainingJobAsyncHook) -> None:
         if now.leader is not None and now.leader["job"] != self._leader:
             self._leader = now.leader["job"]
-            self._trigger.log.info("%s has its machines first, the others are cancelled", self._leader)
-        for loser in now.losers:
+            self._trigger.log.info("%s decides the race, the others are cancelled", self._leader)
+        for loser in losers:
             try:
-                await hook.cancel_custom_job(ResourceName.parse(loser["job"]))
+                await hook.cancel_custom_job(ResourceName.parse(loser))
             except Exception as error:
-                if call_problem(error) is None:
+                problem = call_problem(error)
+                if problem is None:
                     raise
-                # It is tried again with the next look, if it still goes on then.
-                self._trigger.log.warning("%s could not be cancelled: %s", loser["job"], error)
+                if problem not in _ENDED:
+                    # It is tried again with the next look, if it still goes on then.
+                    self._trigger.log.warning("%s could not be cancelled: %s", loser, error)
 
     async def _event(self, leader: JobSnapshot | None, hook: TrainingJobAsyncHook) -> WatchEvent:
-        last = leader or max(self._seen.values(), key=lambda job: (job["end_time"] or "", job["job"]))
+        last = leader or max(
+            (job for job in self._seen.values() if self._lacks_machines(job)),
+            key=lambda job: (job["end_time"] or "", job["job"]),
+        )
         leg = self._legs[ResourceName.parse(last["job"]).identity]
         details = await leg.details(hook, last)
         others = [dict(job) for job in self._seen.values() if job is not last]
@@ -209,3 +222,6 @@ class Race:
             "details": {**details, "others": others},
             "error": "",
         }
+
+    def _lacks_machines(self, job: JobSnapshot) -> bool:
+        return lacks_machines(job, next_on_quota=self._trigger.next_on_quota)

@@ -49,8 +49,7 @@ class JobSource:
         """Read the jobs of this installation that have not ended."""
         if self._installation is not None:
             filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
-            for region in self._regions:
-                await self._list(region, filter_, found)
+            await self._list_each({region: [filter_] for region in self._regions}, found)
 
     async def read(self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots) -> None:
         """Read the jobs asked for, fifty with one call where their label is known."""
@@ -63,10 +62,28 @@ class JobSource:
                 alone[identity] = trigger
         self.reads += len(alone)
         await read_each(alone, self.hook, found)
+        filters: dict[str, list[str]] = {}
         for region, wanted in keys.items():
             labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
-            for start in range(0, len(labels), _KEYS_PER_LIST):
-                await self._list(region, " OR ".join(labels[start : start + _KEYS_PER_LIST]), found)
+            chunks = range(0, len(labels), _KEYS_PER_LIST)
+            filters[region] = [" OR ".join(labels[start : start + _KEYS_PER_LIST]) for start in chunks]
+        await self._list_each(filters, found)
+
+    async def _list_each(self, filters: Mapping[str, Sequence[str]], found: Snapshots) -> None:
+        """
+        List in each region; one that does not answer keeps no other from being read.
+
+        :raises Exception: The first that was met, once all regions have been asked.
+        """
+        errors: list[Exception] = []
+        for region, texts in filters.items():
+            try:
+                for text in texts:
+                    await self._list(region, text, found)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def _list(self, region: str, filter_: str, found: Snapshots) -> None:
         token = ""

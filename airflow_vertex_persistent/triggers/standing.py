@@ -43,6 +43,11 @@ def lacks_machines(job: JobSnapshot, *, next_on_quota: bool) -> bool:
     return isinstance(job_error(job), kinds)
 
 
+def has_won(job: JobSnapshot) -> bool:
+    """Tell whether a job that leads goes on with its machines, or has done its work."""
+    return has_started(job) and job_phase(job["state"]) in {JobPhase.RUNNING, JobPhase.SUCCEEDED}
+
+
 def standing(jobs: Sequence[JobSnapshot], *, next_on_quota: bool) -> Standing:
     """
     Return what the states of a race's jobs say.
@@ -74,16 +79,24 @@ def _first_to_start(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot])
         and job_phase(job["state"]) not in gone
         and job not in lacking
     ]
-    # The service tells the start of a job that runs; one without it may have started any time.
-    return min(started, key=lambda job: (job["start_time"] or "9999", job["job"]), default=None)
+    return _earliest(started)
 
 
 def _stopper(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot]) -> JobSnapshot | None:
     had_won = any(has_started(job) for job in lacking)
-    for job in jobs:
-        phase = job_phase(job["state"])
-        if job in lacking or not phase.ended:
-            continue
-        if phase is JobPhase.FAILED or not had_won:
-            return job
-    return None
+    stoppers = [
+        job
+        for job in jobs
+        if job not in lacking
+        and (job_phase(job["state"]) is JobPhase.FAILED or (_was_cancelled(job) and not had_won))
+    ]
+    return _earliest(stoppers)
+
+
+def _was_cancelled(job: JobSnapshot) -> bool:
+    return job_phase(job["state"]) is JobPhase.CANCELLED
+
+
+def _earliest(jobs: Sequence[JobSnapshot]) -> JobSnapshot | None:
+    """Return the first to start. The service tells the start of a job that runs; without one it may be any time."""
+    return min(jobs, key=lambda job: (job["start_time"] or "9999", job["job"]), default=None)

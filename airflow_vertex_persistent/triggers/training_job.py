@@ -57,7 +57,7 @@ class TrainingJobTrigger(VertexTrigger):
     :param installation: Value of its label ``airflow_installation``.
     :param wait_deadline: When the job is overdue if it has not started by then, RFC 3339 in UTC. Default: never.
     :param until: ``"ended"``, or ``"started"``: that it has its machines is enough.
-    :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`.
+    :param shared: See :class:`~airflow_vertex_persistent.triggers.base.VertexTrigger`; the region is the job's.
     """
 
     fields = (
@@ -81,7 +81,7 @@ class TrainingJobTrigger(VertexTrigger):
         until: Literal["ended", "started"] = "ended",
         **shared: Any,
     ) -> None:
-        super().__init__(**shared)
+        super().__init__(**{**shared, "region": ResourceName.parse(job).region})
         self.job = job
         self.cancel_on_kill = cancel_on_kill
         self.execution_key = execution_key
