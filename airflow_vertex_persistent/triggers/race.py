@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # What the cancellation of a job says that has ended, or is gone.
 _ENDED = {CallProblem.NOT_NOW, CallProblem.MISSING}
+# So often a loser's cancellation is tried when the winner has ended. Then a sweep has to see to it.
+_MOST_CANCELS = 5
 
 
 class RaceTrigger(TrainingJobTrigger):
@@ -117,6 +119,7 @@ class Race:
         self._seen: dict[Identity, JobSnapshot] = {}
         self._ended: set[Identity] = set()
         self._leader: str | None = None
+        self._failures: dict[str, int] = {}
 
     def moving(self) -> list[TrainingJobTrigger]:
         """Return a trigger for each job that is to be looked at again."""
@@ -186,8 +189,11 @@ class Race:
                 return event
             now = self._standing()
             unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
-            await self._cancel(now, [*(loser["job"] for loser in now.losers), *unseen], hook)
-        return await self._event(now.leader, hook) if now.over and not unseen else None
+        losers = [*(loser["job"] for loser in now.losers), *unseen]
+        await self._cancel(now, losers, hook)
+        ended = now.leader is not None and job_phase(now.leader["state"]).ended
+        given_up = all(self._failures.get(loser, 0) >= _MOST_CANCELS for loser in losers)
+        return await self._event(now.leader, hook) if ended and given_up else None
 
     def _standing(self) -> Standing:
         return standing(list(self._seen.values()), next_on_quota=self._trigger.next_on_quota)
@@ -203,9 +209,12 @@ class Race:
                 problem = call_problem(error)
                 if problem is None:
                     raise
-                if problem not in _ENDED:
-                    # It is tried again with the next look, if it still goes on then.
-                    self._trigger.log.warning("%s could not be cancelled: %s", loser, error)
+                if problem in _ENDED:
+                    continue
+                # It is tried again with the next look, if it still goes on then.
+                self._failures[loser] = self._failures.get(loser, 0) + 1
+                if self._failures[loser] in {1, _MOST_CANCELS}:
+                    self._trigger.log.warning("%s may still run, it could not be cancelled: %s", loser, error)
 
     async def _event(self, leader: JobSnapshot | None, hook: TrainingJobAsyncHook) -> WatchEvent:
         last = leader or max(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     JobFailedError,
     MaxWaitExceededError,
+    QuotaExceededError,
     ServiceUnreachableError,
 )
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
@@ -208,17 +210,79 @@ def test_a_retry_takes_the_race_over(
     assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
 
 
+@pytest.mark.durability(
+    "The first of a task's racing jobs starts, and succeeds, while no attempt of the task is there",
+    "The retry returns the result of the winner.",
+    "One of each candidate; the retry cancels those that have lost.",
+)
+def test_a_winner_that_nobody_saw(
+    start_cloud: Callable[..., Cloud],
+    start_relay: Callable[[str], Relay],
+    monkeypatch: pytest.MonkeyPatch,
+    race: Make,
+    run_dag: Callable[[], Run],
+    *,
+    deferrable: bool,
+) -> None:
+    """What was decided between two attempts is decided: nobody queues on for nothing."""
+    cloud = start_cloud(stock=stock("never", "never", "never"))
+    relay = start_relay(cloud.address)
+    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    relay.refuse("GetCustomJob", times=6)
+
+    def let_one_win(context: Any) -> None:
+        if context["ti"].try_number == 2:
+            with EmulatorControl(cloud.address) as control:
+                control.set_stock("us-central1/*", 1)
+            cloud.wait_for(lambda: "succeeded" in states(cloud), "one has won, and nobody has seen it")
+
+    race(deferrable=deferrable, retries=1, max_outage=0.01, pre_execute=let_one_win)
+    run = run_dag()
+    assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
+    assert run.result()["candidate"] == 1
+    assert relay.count("CreateCustomJob") == 3
+    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+
+
+def test_a_refusal_ends_the_race(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """When one of the jobs cannot be created for another reason than machines, those before it do not go on."""
+    metric = "custom_model_training_preemptible_nvidia_l4_gpus"
+    cloud = start_cloud(stock=stock("never", "never", "never"), quota={f"us-east4/{metric}": 0})
+    race(deferrable=deferrable)
+    assert type(run_dag().error()) is QuotaExceededError
+    assert states(cloud) == ["cancelled", "cancelled"]
+
+
+def test_a_place_without_quota_is_left_out(
+    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run]
+) -> None:
+    """Who says that a quota is no end races in the other places."""
+    metric = "custom_model_training_preemptible_nvidia_l4_gpus"
+    cloud = start_cloud(quota={f"europe-west4/{metric}": 0})
+    race(next_on_quota=True)
+    assert run_dag().result()["region"] != "europe-west4"
+    assert sorted(states(cloud)) == ["cancelled", "succeeded"]
+
+
 @pytest.mark.usefixtures("empty_cloud")
-def test_wrong_races(race: Make, run_dag: Callable[[], Run]) -> None:
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"candidate_order": "chaos"}, "candidate_order = 'chaos': write 'ordered' or 'race'"),
+        ({"wait_for_completion": False}, "wait_for_completion = False: leave it out"),
+        ({"cancel_on_kill": False}, "cancel_on_kill = False: leave it out"),
+        (
+            {"base_output_dir": "gs://nightly-models/a"},
+            "base_output_dir = 'gs://nightly-models/a': write one of its own",
+        ),
+        ({"strategy": "spot", "max_wait_duration": 60}, "max_wait_duration = 60: in a race it goes with"),
+    ],
+)
+def test_wrong_races(race: Make, run_dag: Callable[[], Run], given: dict[str, Any], problem: str) -> None:
     """What does not go with a race is told before anything is submitted."""
-    race(candidate_order="chaos", retries=3)
+    race(**given, retries=3)
     error = run_dag().error()
     assert type(error) is AirflowFailException
-    assert "\n  - candidate_order = 'chaos': write 'ordered' or 'race'" in str(error)
-
-
-@pytest.mark.usefixtures("empty_cloud")
-def test_a_race_that_nobody_watches(race: Make, run_dag: Callable[[], Run]) -> None:
-    """Somebody has to cancel those that have lost."""
-    race(wait_for_completion=False)
-    assert "\n  - wait_for_completion = False: leave it out" in str(run_dag().error())
+    assert f"\n  - {problem}" in str(error)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.api_core.exceptions import ServiceUnavailable
 from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 from airflow_vertex_persistent.operators.execution import Execution
-from airflow_vertex_persistent.operators.submission import Submission, cancel_older, jobs_of
+from airflow_vertex_persistent.operators.submission import Submission, cancel_jobs_of, cancel_older, jobs_of
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -257,3 +258,27 @@ def test_what_was_trained_already_is_not_trained_again(empty_cloud: Cloud, execu
     )
     changed = submission(empty_cloud, execution, fingerprint="4567")
     assert changed.job(0.0)["job"] == name
+
+
+def test_a_region_that_is_away_keeps_no_job_of_another_from_its_end() -> None:
+    """What can be cancelled is, listed or known by name, and then the error is raised."""
+    jobs = {
+        region: CustomJob(name=f"projects/1/locations/{region}/customJobs/1", state="JOB_STATE_PENDING")
+        for region in ("europe-west4", "us-central1", "us-east4")
+    }
+    execution = Execution.new(0, PROJECT, *jobs)
+    execution = replace(execution, racing=tuple(job.name for job in jobs.values()))
+    cancelled_jobs: list[str] = []
+
+    class HalfThere(TrainingJobHook):
+        def list_custom_jobs(self, project_id: str, region: str, *_: Any, **__: Any) -> Any:
+            if region == "europe-west4":
+                raise ServiceUnavailable("away")
+            return [jobs[region]]
+
+        def cancel_custom_job(self, name: Any) -> None:
+            cancelled_jobs.append(str(name))
+
+    with pytest.raises(ServiceUnavailable):
+        cancel_jobs_of(HalfThere(), execution, LOG, "its task was stopped")
+    assert cancelled_jobs == [job.name for job in jobs.values()]

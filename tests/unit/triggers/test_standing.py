@@ -52,6 +52,7 @@ WON, FAILED = job(5, "SUCCEEDED", 3), job(6, "FAILED", 3, FAILURE)
 NONE_THERE, LOST_AGAIN = job(7, "FAILED", None, STOCKOUT), job(8, "FAILED", 2, STOCKOUT)
 CANCELLING, CANCELLED = job(9, "CANCELLING"), job(10, "CANCELLED")
 CANCELLED_RUNNING = job(11, "CANCELLING", 1)
+STOPPED_RUNNING = job(14, "CANCELLED", 4)
 WRONG_IMAGE = job(12, "FAILED", None, "Image not found.")
 
 
@@ -78,6 +79,8 @@ WRONG_IMAGE = job(12, "FAILED", None, "Image not found.")
         ([WRONG_IMAGE, RUNS], RUNS, [], False),
         ([CANCELLED, WAITS], CANCELLED, [WAITS], False),
         ([CANCELLED, NONE_THERE], CANCELLED, [], True),
+        ([STOPPED_RUNNING, CANCELLED], STOPPED_RUNNING, [], True),
+        ([STOPPED_RUNNING, RUNS], RUNS, [], False),
     ],
 )
 def test_what_states_say(
