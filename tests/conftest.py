@@ -74,6 +74,10 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
         """Let the next calls of a method fail before they reach the emulator."""
         self._failures[method] = [(grpc.StatusCode[code], text, False)] * times
 
+    def answer(self, method: str) -> None:
+        """Let the calls of a method through again."""
+        self._failures.pop(method, None)
+
     def lose_reply(self, method: str) -> None:
         """Let the next call of a method happen, but fail for the caller."""
         self._failures[method] = [(grpc.StatusCode.UNAVAILABLE, "connection reset", True)]

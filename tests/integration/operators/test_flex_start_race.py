@@ -201,8 +201,13 @@ def test_a_retry_takes_the_race_over(
     cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
     relay = start_relay(cloud.address)
     monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
-    relay.refuse("GetCustomJob", times=4)
-    race("sleep", "0.5", deferrable=deferrable, retries=1, max_outage=0.01)
+    relay.refuse("GetCustomJob", times=1000)
+
+    def answer_again(context: Any) -> None:
+        if context["ti"].try_number == 2:
+            relay.answer("GetCustomJob")
+
+    race("sleep", "0.5", deferrable=deferrable, retries=1, max_outage=0.1, pre_execute=answer_again)
     run = run_dag()
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
     assert run.result()["candidate"] == 1
@@ -228,15 +233,16 @@ def test_a_winner_that_nobody_saw(
     cloud = start_cloud(stock=stock("never", "never", "never"))
     relay = start_relay(cloud.address)
     monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
-    relay.refuse("GetCustomJob", times=6)
+    relay.refuse("GetCustomJob", times=1000)
 
     def let_one_win(context: Any) -> None:
         if context["ti"].try_number == 2:
+            relay.answer("GetCustomJob")
             with EmulatorControl(cloud.address) as control:
-                control.set_stock("us-central1/*", 1)
+                control.set_stock("us-central1/g2-standard-4", 1)
             cloud.wait_for(lambda: "succeeded" in states(cloud), "one has won, and nobody has seen it")
 
-    race(deferrable=deferrable, retries=1, max_outage=0.01, pre_execute=let_one_win)
+    race(deferrable=deferrable, retries=1, max_outage=0.1, pre_execute=let_one_win)
     run = run_dag()
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
     assert run.result()["candidate"] == 1
