@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from google.cloud.aiplatform_v1.types import JobState
@@ -29,7 +30,7 @@ _EXPIRED = {
 }
 
 
-class Machines:
+class Machines(ABC):
     """
     Machines of one job.
 
@@ -43,25 +44,25 @@ class Machines:
         self.preempted = asyncio.Event()
         """Set when the job has to give back its machines; only Spot jobs ever have to."""
 
+    @abstractmethod
     async def get(self) -> None:
         """
         Wait for the machines; waiting in a queue has begun when this was made.
 
         :raises JobEndedError: when there are none for the job.
         """
-        raise NotImplementedError
 
-    def lose(self) -> None:
+    def lose(self) -> None:  # noqa: B027 - only what is preempted does
         """
         Give back the machines of a preempted job, which is to get others.
 
         :raises JobEndedError: when it is not.
         """
 
-    def leave(self) -> None:
+    def leave(self) -> None:  # noqa: B027 - only a queue has places
         """Give up the place in the queue for a job that still waits and is going to end."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 - who has none gives none back
         """Give back the machines, or the place in the queue; harmless when it has neither."""
 
     def _say(self, text: str) -> None:
