@@ -34,6 +34,8 @@ from airflow_vertex_persistent.permissions import (
     denied_permission,
 )
 from airflow_vertex_persistent.states import (
+    FLEX_START,
+    SPOT,
     JobPhase,
     job_phase,
     max_wait_seconds,
@@ -252,6 +254,15 @@ def _failure_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], st
     return JobFailedError, f"read {log}; a retry runs the same code again."
 
 
+def is_lack_of_machines(error: VertexTrainingError, *, next_on_quota: bool) -> bool:
+    """
+    Tell whether a job that ended so leaves its place to another candidate.
+
+    :param next_on_quota: Whether a quota that is used up counts as such.
+    """
+    return isinstance(error, (CapacityError, QuotaExceededError) if next_on_quota else CapacityError)
+
+
 def _waited_in_vain(snapshot: JobSnapshot) -> bool:
     """
     Tell whether a Flex Start job ended at the end of its wait: in which state is not documented, nor with
@@ -266,7 +277,7 @@ def _waited_in_vain(snapshot: JobSnapshot) -> bool:
 def quota_next_step(strategy: str | None) -> str:
     """Return what to do about a quota that is used up by jobs of a strategy."""
     fix = "ask for more of the quota named above, or use fewer machines."
-    if strategy not in {"FLEX_START", "SPOT"}:
+    if strategy not in {FLEX_START, SPOT}:
         return fix
     return (
         f"{fix} Flex Start and Spot draw on the quotas with 'preemptible' in their name, although nothing of "
@@ -288,7 +299,7 @@ def resource_error(name: ResourceName, state: str, message: str) -> VertexTraini
     text = message or "the service gave no reason"
     if _QUOTA_TEXT.search(message):
         error_class: type[VertexTrainingError] = QuotaExceededError
-        next_step = "ask for more of the quota named above, or use fewer machines."
+        next_step = quota_next_step(None)
     elif _STOCKOUT_TEXT.search(message):
         error_class = CapacityError
         next_step = "try again later, in another region, or with fewer or other machines."

@@ -104,13 +104,15 @@ class JobSnapshot(TypedDict):
     error_message: str
 
 
+FLEX_START, SPOT, STANDARD = "FLEX_START", "SPOT", "STANDARD"
+"""How a job gets machines of its own, as ``Scheduling.strategy`` says it."""
 DEFAULT_MAX_WAIT_SECONDS = 24 * 3600.0
 """How long a Flex Start job waits that does not say, by ``Scheduling.max_wait_duration``."""
 
 
 def max_wait_seconds(snapshot: JobSnapshot) -> float | None:
     """Return for how long the service lets a job wait; 0: for ever, ``None``: it is not one that queues."""
-    if snapshot["strategy"] != "FLEX_START":
+    if snapshot["strategy"] != FLEX_START:
         return None
     limit = snapshot.get("max_wait_seconds")  # the event of an older version has none
     return DEFAULT_MAX_WAIT_SECONDS if limit is None else limit

@@ -8,15 +8,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import (
-    CapacityError,
     MaxWaitExceededError,
-    QuotaExceededError,
     VertexTrainingError,
+    is_lack_of_machines,
 )
-from airflow_vertex_persistent.operators.waiting import NextStep
+from airflow_vertex_persistent.operators.waiting import NextStep, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
-from airflow_vertex_persistent.specs.scheduling import FLEX_START
-from airflow_vertex_persistent.states import seconds_between
+from airflow_vertex_persistent.states import FLEX_START, seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,11 +60,6 @@ class Place:
         return " ".join(filter(None, (self.region, self.machine_type)))
 
 
-def first_line(error: BaseException) -> str:
-    """Return what an error says first: what happened, without addresses and advice."""
-    return str(error).partition("\n")[0]
-
-
 @dataclass(frozen=True)
 class CandidatePolicy:
     """
@@ -97,8 +90,7 @@ class CandidatePolicy:
 
     def goes_on(self, job: JobSnapshot, error: VertexTrainingError) -> bool:
         """Tell whether a job has ended for lack of machines."""
-        no_quota = isinstance(error, QuotaExceededError) and self.next_on_quota
-        return no_quota or isinstance(error, CapacityError)
+        return is_lack_of_machines(error, next_on_quota=self.next_on_quota)
 
     def next_step(
         self, execution: Execution, error: VertexTrainingError, *, interval: float, overdue: bool

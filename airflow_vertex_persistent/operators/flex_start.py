@@ -24,8 +24,9 @@ from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, custom_job
-from airflow_vertex_persistent.specs.scheduling import FLEX_START, check_own_machines
+from airflow_vertex_persistent.specs.scheduling import check_own_machines
 from airflow_vertex_persistent.specs.worker_pools import short_form_field
+from airflow_vertex_persistent.states import FLEX_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
 from airflow_vertex_persistent.links import persist_job_links
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName, same_thing
-from airflow_vertex_persistent.operators.candidates import first_line
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.patience import answered
 from airflow_vertex_persistent.operators.training_job import TrainingOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import has_started, job_phase
 from airflow_vertex_persistent.triggers.race import RaceTrigger

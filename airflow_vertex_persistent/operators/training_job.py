@@ -33,7 +33,7 @@ from airflow_vertex_persistent.operators.execution import (
 )
 from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.stopping import StoppableOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -228,7 +228,7 @@ class TrainingOperator(StoppableOperator):
             raise error
         if end is not None:
             raise end from error
-        self.log.warning("%s. %s", str(error).partition("\n")[0].rstrip("."), said)
+        self.log.warning("%s. %s", first_line(error).rstrip("."), said)
         if pause:
             self.pause(context, pause)
 

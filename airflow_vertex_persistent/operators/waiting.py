@@ -23,6 +23,11 @@ class NoMachinesError(Exception):
         self.error = error
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says first: what happened, without addresses and advice."""
+    return str(error).partition("\n")[0]
+
+
 class NextStep(NamedTuple):
     """
     What to do without machines.

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from airflow_vertex_persistent.specs.messages import unknown_field
 from airflow_vertex_persistent.specs.worker_pools import SHORT_FORM
 
 if TYPE_CHECKING:
@@ -84,15 +84,11 @@ def read_candidates(value: Any, problems: Problems) -> list[dict[str, Any]]:
             continue
         for field in written:
             if field not in CANDIDATE_FIELDS:
-                problems.add_hidden(f"{path}.{field}", _unknown(str(field)))
+                problems.add_hidden(
+                    f"{path}.{field}", unknown_field("a candidate", str(field), CANDIDATE_FIELDS)
+                )
         found.append({field: item for field, item in written.items() if field in CANDIDATE_FIELDS})
     return found
-
-
-def _unknown(field: str) -> str:
-    close = get_close_matches(field, CANDIDATE_FIELDS, n=1)
-    guess = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(CANDIDATE_FIELDS)}"
-    return f"a candidate has no such field; {guess}"
 
 
 def with_candidate(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

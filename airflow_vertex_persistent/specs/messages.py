@@ -45,7 +45,8 @@ def read_message(value: Any, message: Descriptor, path: str, problems: Problems)
         name = str(key) if field is None else field.name
         where = f"{path}.{name}" if path else name
         if field is None:
-            problems.add_hidden(where, _unknown_key(key, message))
+            names = [known.name for known in message.fields]
+            problems.add_hidden(where, unknown_field(message.name, str(key), names))
         elif field.name in clean:
             problems.add_hidden(where, f"is given twice, as {field.name!r} and {field.json_name!r}")
         elif item is not None:
@@ -53,11 +54,11 @@ def read_message(value: Any, message: Descriptor, path: str, problems: Problems)
     return clean
 
 
-def _unknown_key(key: Any, message: Descriptor) -> str:
-    names = [field.name for field in message.fields]
-    close = get_close_matches(str(key), names, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names)}"
-    return f"{message.name} has no such field{guess}"
+def unknown_field(what: str, field: str, names: Sequence[str]) -> str:
+    """Return what to tell of a field that ``what`` does not have: the one that was meant, or all that it has."""
+    close = get_close_matches(field, names, n=1)
+    guess = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
+    return f"{what} has no such field; {guess}"
 
 
 def _read_field(item: Any, field: FieldDescriptor, path: str, problems: Problems) -> Any:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.specs.checks import Problems, choice
 from airflow_vertex_persistent.specs.machines import flex_start_problem
 from airflow_vertex_persistent.specs.messages import comparable
+from airflow_vertex_persistent.states import FLEX_START, STANDARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 STRATEGIES = ("flex_start", "spot", "standard")
-FLEX_START, STANDARD = "FLEX_START", "STANDARD"
 _LONGEST_RUN = 7 * 24 * 3600.0
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_vertex_persistent.exceptions import CapacityError, QuotaExceededError, job_error
+from airflow_vertex_persistent.exceptions import is_lack_of_machines, job_error
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def lacks_machines(job: JobSnapshot, *, next_on_quota: bool) -> bool:
     """
     if job_phase(job["state"]) is JobPhase.SUCCEEDED or not job_phase(job["state"]).ended:
         return False
-    kinds = (CapacityError, QuotaExceededError) if next_on_quota else CapacityError
-    return isinstance(job_error(job), kinds)
+    return is_lack_of_machines(job_error(job), next_on_quota=next_on_quota)
 
 
 def has_won(job: JobSnapshot) -> bool:
