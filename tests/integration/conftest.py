@@ -244,11 +244,23 @@ def empty_cloud(start_cloud: Callable[..., Cloud]) -> Cloud:
 
 
 @pytest.fixture
-def relay(empty_cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
-    """A relay between Airflow and ``empty_cloud``; what the test itself does there goes past it."""
-    started = start_relay(empty_cloud.address)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
-    return started
+def relay_to(
+    start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Cloud], Relay]:
+    """Start a relay between Airflow and an emulator; what the test itself does there goes past it."""
+
+    def start(cloud: Cloud) -> Relay:
+        started = start_relay(cloud.address)
+        monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
+        return started
+
+    return start
+
+
+@pytest.fixture
+def relay(empty_cloud: Cloud, relay_to: Callable[[Cloud], Relay]) -> Relay:
+    """A relay between Airflow and ``empty_cloud``."""
+    return relay_to(empty_cloud)
 
 
 @pytest.fixture

@@ -47,11 +47,9 @@ def cloud(start_cloud: Callable[..., Cloud], busy_policy: str) -> Cloud:
 
 
 @pytest.fixture
-def relay(cloud: Cloud, start_relay: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch) -> Relay:
-    """A relay between Airflow and the emulator."""
-    started = start_relay(cloud.address)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", started.address)
-    return started
+def relay(cloud: Cloud, relay_to: Callable[[Cloud], Relay]) -> Relay:
+    """A relay between Airflow and ``cloud``."""
+    return relay_to(cloud)
 
 
 def ours(cloud: Cloud) -> list[Any]:

@@ -262,8 +262,7 @@ def test_the_task_counts_where_the_service_does_not(
 )
 def test_a_retry_takes_the_second_job_over(
     start_cloud: Callable[..., Cloud],
-    start_relay: Callable[[str], Relay],
-    monkeypatch: pytest.MonkeyPatch,
+    relay_to: Callable[[Cloud], Relay],
     queue: Make,
     run_dag: Callable[[], Run],
     *,
@@ -271,8 +270,7 @@ def test_a_retry_takes_the_second_job_over(
 ) -> None:
     """The candidate that was chosen stays the chosen one for the next attempt."""
     cloud = start_cloud(stock=NOTHING_HERE)
-    relay = start_relay(cloud.address)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    relay = relay_to(cloud)
 
     def cut_off_the_second() -> None:
         relay.before("CreateCustomJob", lambda: relay.refuse("GetCustomJob", times=2))

@@ -190,8 +190,7 @@ def test_somebody_who_cancels_ends_the_race(
 )
 def test_a_retry_takes_the_race_over(
     start_cloud: Callable[..., Cloud],
-    start_relay: Callable[[str], Relay],
-    monkeypatch: pytest.MonkeyPatch,
+    relay_to: Callable[[Cloud], Relay],
     race: Make,
     run_dag: Callable[[], Run],
     *,
@@ -199,8 +198,7 @@ def test_a_retry_takes_the_race_over(
 ) -> None:
     """No candidate gets a second job, and whoever looks decides alike."""
     cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
-    relay = start_relay(cloud.address)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    relay = relay_to(cloud)
     relay.refuse("GetCustomJob", times=1000)
 
     def answer_again(context: Any) -> None:
@@ -222,8 +220,7 @@ def test_a_retry_takes_the_race_over(
 )
 def test_a_winner_that_nobody_saw(
     start_cloud: Callable[..., Cloud],
-    start_relay: Callable[[str], Relay],
-    monkeypatch: pytest.MonkeyPatch,
+    relay_to: Callable[[Cloud], Relay],
     race: Make,
     run_dag: Callable[[], Run],
     *,
@@ -231,8 +228,7 @@ def test_a_winner_that_nobody_saw(
 ) -> None:
     """What was decided between two attempts is decided: nobody queues on for nothing."""
     cloud = start_cloud(stock=stock("never", "never", "never"))
-    relay = start_relay(cloud.address)
-    monkeypatch.setenv("VERTEX_AI_EMULATOR_HOST", relay.address)
+    relay = relay_to(cloud)
     relay.refuse("GetCustomJob", times=1000)
 
     def let_one_win(context: Any) -> None:
