@@ -87,13 +87,16 @@ class Patience:
         return outage_pause(_FIRST_PAUSE, self._tries)
 
 
-def answered(ask: Callable[[], ResultT], max_outage: float, log: Logger) -> ResultT:
+def answered(
+    ask: Callable[[], ResultT], max_outage: float, log: Logger, failure: str = "did not answer"
+) -> ResultT:
     """
     Return an answer of the service, asked for again while errors pass by themselves.
 
+    :param failure: What the service has not done when the time is over.
     :raises ServiceUnreachableError: They did not pass.
     """
-    patience = Patience(max_outage, log, "did not answer")
+    patience = Patience(max_outage, log, failure)
     while True:
         try:
             return ask()

@@ -15,7 +15,7 @@ from airflow_vertex_persistent.exceptions import (
 )
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, KEY_LABEL, REQUEST_LABEL, ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot
-from airflow_vertex_persistent.operators.patience import Patience
+from airflow_vertex_persistent.operators.patience import Patience, answered
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 
 if TYPE_CHECKING:
@@ -244,24 +244,27 @@ def cancel_unless_started(
     :param wait_for: Waits until the job has ended.
     :raises ServiceUnreachableError: They did not pass.
     """
-    patience = Patience(max_outage, log, "has not cancelled the job that waits")
-    while True:
-        try:
-            snapshot = _snapshot(hook.get_custom_job(ResourceName.parse(job)))
-            phase = job_phase(snapshot["state"])
-            if not phase.ended and has_started(snapshot):
-                log.info("%s has started meanwhile", job)
-                return None
-            if phase is JobPhase.WAITING:
-                cancel_job(hook, job, log, "it has waited too long for machines")
-        except Exception as error:
-            if call_problem(error) is CallProblem.MISSING:
-                return wait_for(job)  # whose event says that it is not there
-            if not is_transient(error):
-                raise
-            time.sleep(patience.pause_after(error))
-        else:
-            return wait_for(job)
+    started = answered(
+        lambda: _cancel_if_it_waits(hook, job, log), max_outage, log, "has not cancelled the job that waits"
+    )
+    return None if started else wait_for(job)
+
+
+def _cancel_if_it_waits(hook: TrainingJobHook, job: str, log: Logger) -> bool:
+    """Cancel a job that waits for machines; tell whether it goes on, since it has started."""
+    try:
+        snapshot = _snapshot(hook.get_custom_job(ResourceName.parse(job)))
+    except Exception as error:
+        if call_problem(error) is CallProblem.MISSING:
+            return False  # who waits for its end will hear that it is not there
+        raise
+    phase = job_phase(snapshot["state"])
+    if not phase.ended and has_started(snapshot):
+        log.info("%s has started meanwhile", job)
+        return True
+    if phase is JobPhase.WAITING:
+        cancel_job(hook, job, log, "it has waited too long for machines")
+    return False
 
 
 def cancel_jobs_of(
