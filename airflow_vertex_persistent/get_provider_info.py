@@ -45,6 +45,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
+                    "airflow_vertex_persistent.triggers.flex_start",
                     "airflow_vertex_persistent.triggers.persistent_resource",
                     "airflow_vertex_persistent.triggers.race",
                     "airflow_vertex_persistent.triggers.training_job",

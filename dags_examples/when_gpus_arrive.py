@@ -3,7 +3,8 @@
 Do something at the moment when a job gets its GPUs.
 
 What happens: a job for eight H100s joins the queue of Flex Start, and its task ends at once. A sensor waits in the
-triggerer until the job runs. Then the people who watch its first epochs are told, with the addresses of job and log.
+triggerer until the job runs, and begins and ends there: all night long no worker has anything to do with it. Then the
+people who watch its first epochs are told, with the addresses of job and log.
 
 Why: nobody knows beforehand at which hour of which night the GPUs come, and from then on they cost money. Whatever
 is only of use beside a running job starts at that moment, and not with the DAG.
@@ -61,9 +62,9 @@ def when_gpus_arrive() -> None:
         task_id="gpus_are_there",
         job=submit.output["job"],
         deferrable=True,
+        start_from_trigger=True,
         # The job's own limit comes first, and its error says more.
         timeout=timedelta(days=3),
-        # Each value of the result is an XCom of its own.
     )
 
     @task

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import CapacityError
 from airflow_vertex_persistent.names import persistent_resource_name
-from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.training_job import TrainingOperator
 from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.operators.warm_machines import (
@@ -18,6 +17,7 @@ from airflow_vertex_persistent.operators.warm_machines import (
     on_demand_job,
     warm_job,
 )
+from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import check_persistent_resource_id
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, custom_job
 

@@ -19,8 +19,8 @@ from airflow_vertex_persistent.operators.candidates import (
     Place,
 )
 from airflow_vertex_persistent.operators.racing import RacingOperator
-from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, custom_job

@@ -31,9 +31,9 @@ from airflow_vertex_persistent.operators.execution import (
     job_labels,
     load_execution,
 )
-from airflow_vertex_persistent.operators.result import training_result
 from airflow_vertex_persistent.operators.stopping import StoppableOperator
 from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
+from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.triggers.base import StartTriggerArgs
 
 from airflow_vertex_persistent.exceptions import CallProblem, VertexTrainingError, call_problem, job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.names import job_console_url, job_logs_url
 from airflow_vertex_persistent.operators.execution import installation
-from airflow_vertex_persistent.operators.result import training_result
+from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.sensors.base import VertexSensor
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import has_started
-from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
+from airflow_vertex_persistent.triggers.flex_start import JOB_FIELDS, FlexStartTrigger, machines_trigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 
 class FlexStartSensor(VertexSensor):
@@ -35,6 +41,9 @@ class FlexStartSensor(VertexSensor):
 
     :param job: Full name of the job, or the result of the task that has created it with
         ``wait_for_completion=False``. (templated)
+    :param start_from_trigger: Begin in the triggerer, without a worker before the wait; goes with
+        ``deferrable=True``. When the job has its machines the task ends there as well, unless it has
+        ``outlets``; what else becomes of the job is told by a worker. A mapped task begins on a worker all the same.
     :param kwargs: See :class:`~airflow_vertex_persistent.sensors.base.VertexSensor`; the region is the job's.
     :return: As :class:`~airflow_vertex_persistent.operators.flex_start.FlexStartTrainingOperator`, of the moment.
     :raises MaxWaitExceededError: The job has ended without its machines, at the end of its wait.
@@ -43,39 +52,55 @@ class FlexStartSensor(VertexSensor):
     :raises JobCancelledError: It was cancelled while it waited.
     :raises ServiceUnreachableError: Vertex AI gave no answer for ``max_outage``.
     :raises AirflowFailException: A parameter is wrong.
+    :raises ValueError: While the DAG file is read: ``start_from_trigger`` does not go with what else was said.
     """
 
     subject = "wait for the job's machines"
     template_fields: Sequence[str] = ("job", *VertexSensor.template_fields)
     operator_extra_links = (TrainingJobLink(), TrainingLogsLink())
 
-    def __init__(self, *, job: str | Mapping[str, Any] | XComArg, **kwargs: Any) -> None:
+    def __init__(
+        self, *, job: str | Mapping[str, Any] | XComArg, start_from_trigger: bool = False, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(region="", **kwargs)
         self.job = job
+        self.start_from_trigger = start_from_trigger
+        if start_from_trigger:
+            self.start_trigger_args = self._start_trigger_args()
         self._hook: TrainingJobHook | None = None
 
-    def check_place(self, problems: Problems) -> None:
-        """Check nothing: the job's name says where it is."""
+    def _start_trigger_args(self) -> StartTriggerArgs:
+        """Return what the scheduler needs to begin the wait, as the triggerer can render it."""
+        if not self.deferrable:
+            raise ValueError(
+                "start_from_trigger goes with deferrable=True: write that too, or leave both out"
+            )
+        # Only a worker notes assets; one also sees to a result that is not handed over in the usual way.
+        end_from_trigger = self.do_xcom_push and self.multiple_outputs and not self.outlets
+        trigger = FlexStartTrigger(
+            **{**{field: getattr(self, field) for field in JOB_FIELDS}, "job": _triggerer_template(self.job)},
+            installation=installation(),
+            end_from_trigger=end_from_trigger,
+        )
+        classpath, kwargs = trigger.serialize()
+        return StartTriggerArgs(
+            trigger_cls=classpath,
+            trigger_kwargs=kwargs,
+            next_method="execute_from_trigger",
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def execute_from_trigger(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Go on after a wait that began in the triggerer; from the start, if it could not begin there."""
+        return self.execute(context) if event is None else self.execute_complete(context, event)
 
     def wait_trigger(self) -> TrainingJobTrigger:
         """Return the trigger that waits, its parameters checked."""
-        problems = Problems(self.subject)
-        watch = self.watch_arguments(problems)
-        job = self.job.get("job") if isinstance(self.job, Mapping) else self.job
-        try:
-            ResourceName.parse(str(job))
-        except ValueError:
-            fix = "write a job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
-            problems.add("job", job, fix)
-        problems.raise_if_any()
-        return TrainingJobTrigger(
-            job=str(job),
-            cancel_on_kill=False,
-            installation=installation(),
-            until="started",
-            **watch,
-        )
+        wanted = {field: getattr(self, field) for field in JOB_FIELDS}
+        if isinstance(self.job, Mapping):
+            wanted["job"] = self.job.get("job")
+        return machines_trigger(wanted, installation(), Problems(self.subject))
 
     def look(self, name: ResourceName) -> JobSnapshot | None:
         """Return what the job is like now."""
@@ -101,3 +126,27 @@ class FlexStartSensor(VertexSensor):
         """Push the addresses of the job."""
         TrainingJobLink().persist(context, job_console_url(name))
         TrainingLogsLink().persist(context, job_logs_url(name))
+
+
+def _triggerer_template(job: Any) -> str:
+    """
+    Return what the triggerer renders to a job's full name.
+
+    It gets no answer to an ``xcom_pull`` of all map indexes, which is what Airflow makes of another task's output.
+    """
+    if isinstance(job, str):
+        if "xcom_pull" in job and "map_indexes" not in job:
+            raise ValueError(
+                "start_from_trigger: the triggerer cannot render an xcom_pull without map_indexes; write job=TASK.output, "
+                "or add map_indexes=-1"
+            )
+        return job
+    if isinstance(job, Mapping):
+        return str(job.get("job"))
+    if not isinstance(job, PlainXComArg) or job.operator.is_mapped:
+        raise ValueError(
+            "start_from_trigger: job is a full name, a template of it, or the output of a task that is not mapped"
+        )
+    map_index = "-1" if job.operator.get_closest_mapped_task_group() is None else "ti.map_index"
+    pull = f"ti.xcom_pull(task_ids={job.operator.task_id!r}, key={job.key!r}, map_indexes={map_index})"
+    return f"{{% set pulled = {pull} %}}{{{{ pulled['job'] if pulled is mapping else pulled }}}}"

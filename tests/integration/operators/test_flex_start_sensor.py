@@ -173,3 +173,28 @@ def test_what_is_no_job(sense: Make, run_dag: Callable[[], Run], job: Any) -> No
     assert type(error) is AirflowFailException
     for part in ("\n  - job = ", "customJobs/1234", "\n  - poll_interval = 0"):
         assert part in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"deferrable": False}, "deferrable=True"),
+        ({"job": "{{ ti.xcom_pull(task_ids='submit', key='job') }}"}, "map_indexes=-1"),
+        ({"job": 1234}, "a full name, a template of it, or the output of a task"),
+    ],
+)
+def test_what_cannot_begin_in_the_triggerer(changes: dict[str, Any], told: str) -> None:
+    """A wait that the triggerer could not begin is refused while the DAG file is read, with the fix."""
+    values = {"job": "projects/1/locations/europe-west4/customJobs/2", "deferrable": True, **changes}
+    with pytest.raises(ValueError, match="start_from_trigger") as caught:
+        FlexStartSensor(task_id="sense", start_from_trigger=True, **values)
+    assert told in str(caught.value)
+
+
+def test_a_mapped_output_cannot_begin_in_the_triggerer(dag: DAG) -> None:
+    """The output of a mapped task names many jobs."""
+    submit = FlexStartTrainingOperator.partial(
+        dag=dag, task_id="submit", container_uri=IMAGE, wait_for_completion=False, **L4
+    ).expand(region=[HERE, "us-central1"])
+    with pytest.raises(ValueError, match="not mapped"):
+        FlexStartSensor(dag=dag, task_id="sense", job=submit.output, deferrable=True, start_from_trigger=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk.serde import deserialize, serialize
+from airflow.triggers.base import BaseEventTrigger
 
 from airflow_vertex_persistent import triggers
-from airflow_vertex_persistent.triggers.base import VertexTrigger
 
 # A value for every parameter that is neither its default nor any other's: a lost or swapped one shows.
 VALUES: dict[str, Any] = {
@@ -35,14 +35,15 @@ VALUES: dict[str, Any] = {
     "wait_deadline": "2026-11-22T02:00:00+00:00",
     "jobs": ["projects/1/locations/us-central1/customJobs/2", "projects/1/locations/us-east4/customJobs/3"],
     "next_on_quota": True,
+    "end_from_trigger": True,
 }
 
 
-def trigger_classes() -> list[type[VertexTrigger]]:
+def trigger_classes() -> list[type[BaseEventTrigger]]:
     """Return every trigger that a task can wait for, found in the package's modules."""
     for module in pkgutil.iter_modules(triggers.__path__, f"{triggers.__name__}."):
         importlib.import_module(module.name)
-    found, queue = [], [VertexTrigger]
+    found, queue = [], [BaseEventTrigger]
     while queue:
         cls = queue.pop()
         queue.extend(cls.__subclasses__())
@@ -52,9 +53,9 @@ def trigger_classes() -> list[type[VertexTrigger]]:
 
 
 def parameters(cls: type) -> set[str]:
-    """Return what the constructors of a class and of those above it take by name, up to our base."""
+    """Return what the constructors of a class and of those above it take by name, up to Airflow's."""
     names: set[str] = set()
-    for ancestor in cls.__mro__[: cls.__mro__.index(VertexTrigger) + 1]:
+    for ancestor in cls.__mro__[: cls.__mro__.index(BaseEventTrigger)]:
         if "__init__" in vars(ancestor):
             own = inspect.signature(vars(ancestor)["__init__"]).parameters.values()
             names |= {one.name for one in own if one.kind is not one.VAR_KEYWORD} - {"self"}
@@ -62,37 +63,38 @@ def parameters(cls: type) -> set[str]:
 
 
 @pytest.fixture(params=trigger_classes(), ids=lambda cls: cls.__qualname__)
-def trigger_class(request: pytest.FixtureRequest) -> type[VertexTrigger]:
+def trigger_class(request: pytest.FixtureRequest) -> type[BaseEventTrigger]:
     """Each trigger class of the package."""
-    cls: type[VertexTrigger] = request.param
+    cls: type[BaseEventTrigger] = request.param
     return cls
 
 
-def rebuilt(path: str, kwargs: dict[str, Any]) -> VertexTrigger:
+def rebuilt(path: str, kwargs: dict[str, Any]) -> BaseEventTrigger:
     """Build a trigger as the triggerer does: from its class path, after a trip through the database."""
     module, _, name = path.rpartition(".")
     stored: Any = json.loads(json.dumps(serialize(kwargs)))
     restored: Any = deserialize(stored)
-    trigger: VertexTrigger = getattr(importlib.import_module(module), name)(**restored)
+    trigger: BaseEventTrigger = getattr(importlib.import_module(module), name)(**restored)
     return trigger
 
 
 def test_the_triggers_are_found() -> None:
     """The search finds the triggers that there are, or it would test nothing."""
     assert [cls.__qualname__ for cls in trigger_classes()] == [
+        "FlexStartTrigger",
         "PersistentResourceTrigger",
         "RaceTrigger",
         "TrainingJobTrigger",
     ]
 
 
-def test_what_is_stored_is_what_the_constructor_takes(trigger_class: type[VertexTrigger]) -> None:
+def test_what_is_stored_is_what_the_constructor_takes(trigger_class: type[BaseEventTrigger]) -> None:
     """A parameter that is not stored, or a stored one that is no parameter, would be lost or fail later."""
     _, kwargs = trigger_class(**{name: VALUES[name] for name in parameters(trigger_class)}).serialize()
     assert set(kwargs) == parameters(trigger_class)
 
 
-def test_every_parameter_survives(trigger_class: type[VertexTrigger]) -> None:
+def test_every_parameter_survives(trigger_class: type[BaseEventTrigger]) -> None:
     """A trigger that went through the database is the same trigger, each parameter included."""
     given = {name: VALUES[name] for name in parameters(trigger_class)}
     path, kwargs = trigger_class(**given).serialize()
@@ -102,7 +104,7 @@ def test_every_parameter_survives(trigger_class: type[VertexTrigger]) -> None:
     assert again.serialize() == (path, kwargs)
 
 
-def test_a_subclass_elsewhere_is_stored_under_its_own_name(trigger_class: type[VertexTrigger]) -> None:
+def test_a_subclass_elsewhere_is_stored_under_its_own_name(trigger_class: type[BaseEventTrigger]) -> None:
     """Somebody who derives a trigger gets that class back, not ours."""
     derived = type("Derived", (trigger_class,), {"__module__": "acme.triggers"})
     path, _ = derived(**{name: VALUES[name] for name in parameters(trigger_class)}).serialize()

@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset, task
 from mortal import (
     DiesAtItsJobsName,
     DiesBeforeItGoesOn,
@@ -26,6 +26,7 @@ from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
+from airflow_vertex_persistent.sensors.flex_start import FlexStartSensor
 from airflow_vertex_persistent.specs.candidates import candidate
 
 REGION = "europe-west4"
@@ -71,6 +72,41 @@ def race(dag_id: str, machine_type: str, *, deferrable: bool) -> None:
             retries=1,
             retry_delay=timedelta(0),
         )
+
+
+def waits_for_machines() -> None:
+    """Make a DAG whose sensors begin in the triggerer, and wait for jobs that queue for machines."""
+    wait: dict[str, Any] = {"deferrable": True, "start_from_trigger": True, "poll_interval": "{{ 0.5 }}"}
+    with DAG("waits_for_machines", schedule=None, is_paused_upon_creation=False):
+        submit = FlexStartTrainingOperator(
+            **{**TRAINING, "task_id": "submit", "machine_type": "g2-standard-16"},
+            accelerator_type="NVIDIA_L4",
+            accelerator_count=1,
+            wait_for_completion=False,
+        )
+        name = "{{ ti.xcom_pull(task_ids='submit', key='job', map_indexes=-1) }}"
+        whole = FlexStartSensor(task_id="whole_result", job=submit.output, **wait)
+        FlexStartSensor(task_id="its_job", job=submit.output["job"], **wait)  # type: ignore[index]
+        submit >> FlexStartSensor(task_id="template", job=name, **wait)
+        FlexStartSensor(task_id="with_outlet", job=submit.output, outlets=Asset("gpus"), **wait)
+        broken = FlexStartSensor(task_id="broken_template", job="{{ 1 // 0 }}", **wait)
+        wrong = FlexStartSensor(task_id="wrong_name", job="nope", retries=2, **wait)
+        mapped = FlexStartSensor.partial(task_id="mapped", **wait).expand(job=[name])
+        submit >> [broken, wrong, mapped]
+        hopeless = FlexStartTrainingOperator(
+            **{**TRAINING, "task_id": "submit_in_vain", "machine_type": "g2-standard-24"},
+            accelerator_type="NVIDIA_L4",
+            accelerator_count=2,
+            max_wait_duration=2,
+            wait_for_completion=False,
+        )
+        FlexStartSensor(task_id="in_vain", job=hopeless.output, **wait)
+
+        @task
+        def tell(job: str, queued_seconds: float) -> list[Any]:
+            return [job, queued_seconds]
+
+        tell(whole.output["job"], whole.output["queued_seconds"])  # type: ignore[index]
 
 
 def shared(dag_id: str, *, deferrable: bool) -> None:
@@ -119,6 +155,8 @@ dag("killed_in_the_last_attempt_blocking", deferrable=False)
 race("race_loses_its_process_blocking", "g2-standard-4", deferrable=False)
 race("race_loses_its_process_at_the_start_blocking", "g2-standard-8", deferrable=False)
 race("race_loses_its_triggerer_deferrable", "g2-standard-12", deferrable=True)
+
+waits_for_machines()
 
 with DAG("sweep", schedule=None, is_paused_upon_creation=False):
     CancelOrphanedJobsOperator(task_id="sweep", region=REGION, only_report=False)
