@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ class MortalStore:
     Airflow's task state store, in which the process dies where the name of a job is kept.
 
     :param store: The real one.
+    :param number: Which one of the names that the task keeps, from 1.
     :param kept: Whether the name is kept before the process dies.
     """
 
-    def __init__(self, store: Any, *, kept: bool) -> None:
+    def __init__(self, store: Any, number: int, *, kept: bool) -> None:
         self._store = store
+        self._number = number
         self._kept = kept
 
     def get(self, key: str) -> Any:
@@ -41,12 +44,21 @@ class MortalStore:
 
     def set(self, key: str, value: Mapping[str, Any]) -> None:
         """Write, or die."""
-        if "job" not in value:
+        names = [name for name in (value.get("job"), *value.get("racing", ())) if name is not None]
+        if len(names) < self._number:
             self._store.set(key, value)
             return
         if self._kept:
             self._store.set(key, value)
         die()
+
+
+def mortal(context: Context, number: int, *, kept: bool) -> Context:
+    """Return the context of an attempt, the first of which dies where it keeps the name of a job."""
+    if context["ti"].try_number > 1:
+        return context
+    store = MortalStore(context["task_state_store"], number, kept=kept)
+    return cast("Context", {**context, "task_state_store": store})
 
 
 class DiesAtItsJobsName(PersistentResourceCustomJobOperator):
@@ -62,10 +74,25 @@ class DiesAtItsJobsName(PersistentResourceCustomJobOperator):
 
     def execute(self, context: Context) -> Any:
         """Find or create the job."""
-        if context["ti"].try_number == 1:
-            store = MortalStore(context["task_state_store"], kept=self.kept)
-            context = cast("Context", {**context, "task_state_store": store})
-        return super().execute(context)
+        return super().execute(mortal(context, 1, kept=self.kept))
+
+
+class DiesAmongItsJobs(FlexStartTrainingOperator):
+    """
+    Dies once some of its racing jobs are created.
+
+    :param number: How many.
+    :param kept: Whether the task state store knows the last one's name then.
+    """
+
+    def __init__(self, *, number: int, kept: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+        self.kept = kept
+
+    def execute(self, context: Context) -> Any:
+        """Find or create the jobs."""
+        return super().execute(mortal(context, self.number, kept=self.kept))
 
 
 class DiesBeforeItWaits(PersistentResourceCustomJobOperator):

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, task
 from mortal import (
+    DiesAmongItsJobs,
     DiesAtItsJobsName,
     DiesBeforeItGoesOn,
     DiesBeforeItReports,
@@ -32,6 +33,7 @@ from airflow_vertex_persistent.specs.candidates import candidate
 REGION = "europe-west4"
 # Long enough to wait for the job before it has passed, also while other tasks start.
 EXECUTION_TIMEOUT = timedelta(seconds=30)
+ACCELERATORS = {"a2-highgpu-1g": "NVIDIA_TESLA_A100", "a2-ultragpu-1g": "NVIDIA_A100_80GB"}
 
 
 # The training ends when the file is there that it is told the name of.
@@ -55,22 +57,26 @@ def dag(
         operator(**TRAINING, persistent_resource_id="nightly", retry_delay=timedelta(0), **options)
 
 
-def race(dag_id: str, machine_type: str, *, deferrable: bool) -> None:
+def race(
+    dag_id: str,
+    machine_type: str,
+    operator: type[FlexStartTrainingOperator] = FlexStartTrainingOperator,
+    **options: Any,
+) -> None:
     """
     Make a DAG whose jobs race for machines in three regions.
 
-    :param machine_type: One that no other DAG asks for.
+    :param machine_type: One that no other DAG asks for, if a test lets a job of this one have it.
     """
     with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
-        FlexStartTrainingOperator(
+        operator(
             **{**TRAINING, "machine_type": machine_type},
-            accelerator_type="NVIDIA_L4",
+            accelerator_type=ACCELERATORS.get(machine_type, "NVIDIA_L4"),
             accelerator_count=1,
             candidates=[candidate(region=region) for region in (REGION, "us-central1", "us-east4")],
             candidate_order="race",
-            deferrable=deferrable,
-            retries=1,
             retry_delay=timedelta(0),
+            **options,
         )
 
 
@@ -152,9 +158,25 @@ dag("silent_for_a_while_deferrable", deferrable=True)
 dag("marked_without_triggerer_deferrable", deferrable=True)
 dag("killed_in_the_last_attempt_blocking", deferrable=False)
 
-race("race_loses_its_process_blocking", "g2-standard-4", deferrable=False)
-race("race_loses_its_process_at_the_start_blocking", "g2-standard-8", deferrable=False)
-race("race_loses_its_triggerer_deferrable", "g2-standard-12", deferrable=True)
+race("race_loses_its_process_blocking", "g2-standard-4", deferrable=False, retries=1)
+race("race_loses_its_process_at_the_start_blocking", "g2-standard-8", deferrable=False, retries=1)
+race("race_loses_its_triggerer_deferrable", "g2-standard-12", deferrable=True, retries=1)
+race("race_cleared_blocking", "g2-standard-16", deferrable=False)
+race("race_cleared_deferrable", "g2-standard-32", deferrable=True)
+for mode in ("blocking", "deferrable"):
+    deferrable = mode == "deferrable"
+    race(f"race_marked_as_failed_{mode}", "a2-highgpu-1g", deferrable=deferrable)
+    race(f"race_timeout_{mode}", "a2-highgpu-1g", deferrable=deferrable, execution_timeout=EXECUTION_TIMEOUT)
+# Machines for all of these come at once. They wait where waiting takes no place from others.
+MORTAL_RACE: dict[str, Any] = {"machine_type": "a2-ultragpu-1g", "deferrable": True, "retries": 1}
+for name, number, kept in (
+    ("first_name_not_kept", 1, False),
+    ("first_name_kept", 1, True),
+    ("last_name_not_kept", 3, False),
+    ("last_name_kept", 3, True),
+):
+    race(f"race_{name}_deferrable", operator=DiesAmongItsJobs, number=number, kept=kept, **MORTAL_RACE)
+race("race_create_without_reply_deferrable", **MORTAL_RACE)
 
 waits_for_machines()
 
