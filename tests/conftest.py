@@ -57,6 +57,7 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
     def __init__(self, target: str) -> None:
         self.calls: list[tuple[str, float | None]] = []
         self._failures: dict[str, list[tuple[grpc.StatusCode, str, bool]]] = {}
+        self._where: dict[str, bytes] = {}
         self._actions: dict[str, Callable[[], object]] = {}
         self._lock = threading.Lock()
         self._channel = grpc.insecure_channel(target)
@@ -70,8 +71,15 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
         self._server.stop(grace=None).wait()
         self._channel.close()
 
-    def refuse(self, method: str, *, code: str = "UNAVAILABLE", text: str = "away", times: int = 1) -> None:
-        """Let the next calls of a method fail before they reach the emulator."""
+    def refuse(
+        self, method: str, *, code: str = "UNAVAILABLE", text: str = "away", times: int = 1, where: str = ""
+    ) -> None:
+        """
+        Let the next calls of a method fail before they reach the emulator.
+
+        :param where: Text in the call, as ``/locations/us-east4`` for all about one region: calls without it pass.
+        """
+        self._where[method] = where.encode()
         self._failures[method] = [(grpc.StatusCode[code], text, False)] * times
 
     def answer(self, method: str) -> None:
@@ -80,6 +88,7 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
 
     def lose_reply(self, method: str) -> None:
         """Let the next call of a method happen, but fail for the caller."""
+        self._where[method] = b""
         self._failures[method] = [(grpc.StatusCode.UNAVAILABLE, "connection reset", True)]
 
     def before(self, method: str, action: Callable[[], object]) -> None:
@@ -105,7 +114,8 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg] # only the stubs 
         method = path.rpartition("/")[2]
         with self._lock:
             self.calls.append((method, context.time_remaining()))
-            failure = self._failures[method].pop(0) if self._failures.get(method) else None
+            fails = self._failures.get(method) and self._where.get(method, b"") in request
+            failure = self._failures[method].pop(0) if fails else None
             action = self._actions.pop(method, None)
         if action is not None:
             action()

@@ -120,6 +120,7 @@ class Race:
         self._ended: set[Identity] = set()
         self._leader: str | None = None
         self._failures: dict[str, int] = {}
+        self._silent = False
 
     def moving(self) -> list[TrainingJobTrigger]:
         """Return a trigger for each job that is to be looked at again."""
@@ -148,12 +149,16 @@ class Race:
         return self._last([await self._look_at(leg, hook) for leg in self.moving()])
 
     def _last(self, events: Sequence[WatchEvent | None]) -> WatchEvent | None:
-        """Return the event that ends the wait: an outage does only where no job gives an answer."""
+        """
+        Return the event that ends the wait: an outage does only where no job gives an answer, and none has won and
+        ended.
+        """
         told = [event for event in events if event is not None]
         refused = [event for event in told if event["status"] != "unreachable"]
         if refused:
             return refused[0]
-        return told[0] if told and len(told) == len(self.moving()) else None
+        self._silent = bool(told) and len(told) == len(self.moving())
+        return told[0] if self._silent and not _has_ended(self._standing().leader) else None
 
     async def _look_at(self, leg: TrainingJobTrigger, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         try:
@@ -191,9 +196,8 @@ class Race:
             unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
         losers = [*(loser["job"] for loser in now.losers), *unseen]
         await self._cancel(now, losers, hook)
-        ended = now.leader is not None and job_phase(now.leader["state"]).ended
-        given_up = all(self._failures.get(loser, 0) >= _MOST_CANCELS for loser in losers)
-        return await self._event(now.leader, hook) if ended and given_up else None
+        given_up = self._silent or all(self._failures.get(loser, 0) >= _MOST_CANCELS for loser in losers)
+        return await self._event(now.leader, hook) if _has_ended(now.leader) and given_up else None
 
     def _standing(self) -> Standing:
         return standing(list(self._seen.values()), next_on_quota=self._trigger.next_on_quota)
@@ -234,3 +238,7 @@ class Race:
 
     def _lacks_machines(self, job: JobSnapshot) -> bool:
         return lacks_machines(job, next_on_quota=self._trigger.next_on_quota)
+
+
+def _has_ended(leader: JobSnapshot | None) -> bool:
+    return leader is not None and job_phase(leader["state"]).ended

@@ -46,10 +46,12 @@ class JobSource:
         self._installation = installation
 
     async def read_moving(self, found: Snapshots) -> None:
-        """Read the jobs of this installation that have not ended."""
+        """Read the jobs of this installation that have not ended: of a region that does not answer, none."""
         if self._installation is not None:
             filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
-            await self._list_each({region: [filter_] for region in self._regions}, found)
+            errors = await self._list_each({region: [filter_] for region in self._regions}, found)
+            if len(errors) == len(self._regions):
+                raise errors[0]
 
     async def read(self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots) -> None:
         """Read the jobs asked for, fifty with one call where their label is known."""
@@ -67,23 +69,19 @@ class JobSource:
             labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
             chunks = range(0, len(labels), _KEYS_PER_LIST)
             filters[region] = [" OR ".join(labels[start : start + _KEYS_PER_LIST]) for start in chunks]
-        await self._list_each(filters, found)
+        if errors := await self._list_each(filters, found):
+            raise errors[0]
 
-    async def _list_each(self, filters: Mapping[str, Sequence[str]], found: Snapshots) -> None:
-        """
-        List in each region; one that does not answer keeps no other from being read.
-
-        :raises Exception: The first that was met, once all regions have been asked.
-        """
+    async def _list_each(self, filters: Mapping[str, Sequence[str]], found: Snapshots) -> list[Exception]:
+        """List in each region, and return their errors: one that does not answer keeps no other from being read."""
         errors: list[Exception] = []
         for region, texts in filters.items():
             try:
                 for text in texts:
                     await self._list(region, text, found)
-            except Exception as error:  # noqa: BLE001 - raised below
+            except Exception as error:  # noqa: BLE001 - for the caller to judge
                 errors.append(error)
-        if errors:
-            raise errors[0]
+        return errors
 
     async def _list(self, region: str, filter_: str, found: Snapshots) -> None:
         token = ""

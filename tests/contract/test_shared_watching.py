@@ -13,6 +13,7 @@ from airflow.triggers.shared_stream import SharedStreamManager
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
+from airflow_vertex_persistent.triggers.race import RaceTrigger
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ pytestmark = pytest.mark.usefixtures("relay")
 
 
 def submitted(
-    cloud: Cloud, code: str, key: str, installation: str, *, known: bool = True
+    cloud: Cloud, code: str, key: str, installation: str, *, known: bool = True, region: str = REGION
 ) -> TrainingJobTrigger:
     """Create a job and return its trigger; ``known`` tells the trigger of the job's labels."""
     labels = {KEY_LABEL: key, INSTALLATION_LABEL: installation}
-    job = TrainingJobHook().create_custom_job(PROJECT, REGION, cloud.job(cloud.pool(code), labels=labels))
+    job = TrainingJobHook().create_custom_job(PROJECT, region, cloud.job(cloud.pool(code), labels=labels))
     ours: dict[str, Any] = {"execution_key": key, "installation": installation} if known else {}
     return TrainingJobTrigger(job=job.name, cancel_on_kill=True, **ours, **SHARED)
 
@@ -134,6 +135,22 @@ def test_an_outage_is_waited_out_together(cloud: Cloud, relay: Relay) -> None:
     events = asyncio.run(watch_together(triggers))
     assert {event["snapshot"]["state"] for event in events} == {"JOB_STATE_SUCCEEDED"}
     assert relay.count("GetCustomJob") == 0
+
+
+def test_a_race_while_a_region_is_away(cloud: Cloud, relay: Relay) -> None:
+    """The end of the winner is seen, and the others are cancelled, though one region does not answer."""
+    winner = submitted(cloud, "import time; time.sleep(4)", "race", "race-away")
+    loser = submitted(cloud, "import time; time.sleep(600)", "race", "race-away", region="us-central1")
+    for method in ("ListCustomJobs", "GetCustomJob"):
+        relay.refuse(method, times=1000, where="/locations/us-central1")
+    values = {field: getattr(winner, field) for field in TrainingJobTrigger.fields} | {"max_outage": 2.0}
+    race = RaceTrigger(**values, jobs=[winner.job, loser.job])
+    (event,) = asyncio.run(watch_together([race]))
+    assert (event["name"], event["status"]) == (winner.job, "settled")
+    for method in ("ListCustomJobs", "GetCustomJob"):
+        relay.answer(method)
+    snapshot: Any = loser.watch_here()["snapshot"]
+    assert snapshot["state"] == "JOB_STATE_CANCELLED"
 
 
 def test_lists_that_are_refused(cloud: Cloud, relay: Relay) -> None:
