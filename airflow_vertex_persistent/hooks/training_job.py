@@ -99,20 +99,21 @@ class TrainingJobHook(VertexHook):
             )
 
     def list_custom_jobs(
-        self, project_id: str, region: str, filter_: str, *, quickly: bool = False
+        self, project_id: str, region: str, filter_: str, *, quickly: bool = False, once: bool = False
     ) -> Iterator[CustomJob]:
         """
         Yield the custom jobs that match, page after page.
 
         :param filter_: In the grammar of ``ListCustomJobsRequest.filter``.
         :param quickly: With the short deadline and the few retries of a cancel.
+        :param once: Not retried, for who looks again by itself.
         """
         parent = location_name(project_id, region)
         request = {"parent": parent, "filter": filter_, "page_size": PAGE_SIZE}
         retry, timeout = (CANCEL_RETRY, CANCEL_TIMEOUT) if quickly else (RETRY, CALL_TIMEOUT)
         with self.calling("ListCustomJobs", parent):
             client = self.client(JobServiceClient, region)
-            yield from client.list_custom_jobs(request, retry=retry, timeout=timeout)
+            yield from client.list_custom_jobs(request, retry=None if once else retry, timeout=timeout)
 
     def cancel_custom_job(self, name: ResourceName) -> None:
         """Ask the service to cancel a custom job. It happens later; a job that has ended stays as it is."""

@@ -27,6 +27,7 @@ from airflow_vertex_persistent.names import (
     REQUEST_LABEL,
     RUN_LABEL,
     TASK_LABEL,
+    ResourceName,
     date_label,
     label_value,
 )
@@ -97,6 +98,10 @@ class Execution:
     def known_jobs(self) -> list[str]:
         """The names of the jobs that it has or has had."""
         return list(dict.fromkeys(job for job in (self.job, *self.racing) if job is not None))
+
+    def known_jobs_in(self, region: str) -> list[ResourceName]:
+        """Return the names of those in one region."""
+        return [name for name in map(ResourceName.parse, self.known_jobs) if name.region == region]
 
     def continues(self, stored: Execution) -> bool:
         """Tell whether a job of the stored one can be taken over: same run of the task, same places."""

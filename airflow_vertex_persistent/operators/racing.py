@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
@@ -23,13 +25,15 @@ from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from google.cloud.aiplatform_v1.types import CustomJob
 
     from airflow_vertex_persistent.operators.candidates import CandidatePolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
-# For how long an outage may keep the next candidate from entering, while nobody watches those that have entered.
+# For how long an outage of one region may keep a task from the others, whose jobs nobody watches meanwhile.
 _UNWATCHED_SECONDS = 60.0
+_AGAIN_SECONDS = 2.0
 
 
 class RacingOperator(TrainingOperator):
@@ -49,14 +53,18 @@ class RacingOperator(TrainingOperator):
     def submit(
         self, context: Context, requests: list[JobRequest], watch: dict[str, Any]
     ) -> tuple[Execution, JobSnapshot]:
-        """Return this execution and its job, or, in a race, the first of its jobs."""
+        """Return this execution and its job, or, in a race, one of its jobs."""
         execution, resumed = self.begin(context, watch, requests)
         policy = self.wait_policy(Problems(""))
-        if policy.race and not execution.has_one_job and resumed:
-            execution = self._resume(context, execution, requests, watch, policy)
-        if not policy.race or execution.has_one_job:
-            return self.find_or_create(context, execution, requests, watch, resumed=resumed)
-        return self._enter(context, execution, requests, watch, resumed=resumed)
+        if policy.race and not execution.has_one_job:
+            silent: set[str] = set()
+            if resumed:
+                execution, leader, silent = self._resume(context, execution, requests, watch, policy)
+                if leader is not None and not execution.has_one_job:
+                    return execution, leader
+            if not execution.has_one_job:
+                return self._enter(context, execution, requests, watch, silent)
+        return self.find_or_create(context, execution, requests, watch, resumed=resumed)
 
     def _resume(
         self,
@@ -65,17 +73,18 @@ class RacingOperator(TrainingOperator):
         requests: list[JobRequest],
         watch: dict[str, Any],
         policy: CandidatePolicy,
-    ) -> Execution:
+    ) -> tuple[Execution, JobSnapshot | None, set[str]]:
         """
-        Return the execution as the jobs say that the race stands.
+        Return the execution as the jobs say that the race stands, who has won, and the regions that do not answer.
 
-        A winner goes on alone. Whoever has waited in vain does not do so again.
+        A winner goes on alone, unless a region does not answer: then the race is watched on. Whoever has waited in
+        vain does not do so again.
         """
         from airflow_vertex_persistent.hooks.training_job import job_snapshot
-        from airflow_vertex_persistent.operators.submission import cancel_job, jobs_of
+        from airflow_vertex_persistent.operators.submission import cancel_job
 
         newest: dict[int, JobSnapshot] = {}
-        jobs = answered(lambda: jobs_of(self.connected(), execution), watch["max_outage"], self.log)
+        jobs, silent = self._look_everywhere(execution, watch)
         for job in jobs:
             number = int(job.labels.get(CANDIDATE_LABEL, "0"))
             place = replace(execution, candidate=number)
@@ -83,12 +92,14 @@ class RacingOperator(TrainingOperator):
             if job.labels.get(REQUEST_LABEL) == wanted:
                 newest[number] = job_snapshot(job)
         now = standing(list(newest.values()), next_on_quota=policy.next_on_quota)
-        if now.leader is not None and has_won(now.leader):
+        winner = now.leader if now.leader is not None and has_won(now.leader) else None
+        if winner is not None:
             for job in jobs:
-                if job.name != now.leader["job"] and not job_phase(job_snapshot(job)["state"]).ended:
-                    cancel_job(self.connected(), job.name, self.log, f"{now.leader['job']} has its machines")
-            (number,) = [number for number, job in newest.items() if job is now.leader]
-            execution = replace(execution, candidate=number).decided(now.leader["job"])
+                if job.name != winner["job"] and not job_phase(job_snapshot(job)["state"]).ended:
+                    cancel_job(self.connected(), job.name, self.log, f"{winner['job']} has its machines")
+            (number,) = [number for number, job in newest.items() if job is winner]
+            execution = replace(execution, candidate=number)
+            execution = execution.entered(winner["job"]) if silent else execution.decided(winner["job"])
         else:
             for number in execution.open_candidates:
                 if number in newest and lacks_machines(newest[number], next_on_quota=policy.next_on_quota):
@@ -97,7 +108,39 @@ class RacingOperator(TrainingOperator):
             if not execution.open_candidates:
                 execution = execution.from_the_first()
         self.keep(context, execution)
-        return execution
+        return execution, winner, silent
+
+    def _look_everywhere(
+        self, execution: Execution, watch: dict[str, Any]
+    ) -> tuple[list[CustomJob], set[str]]:
+        """
+        Return the jobs of all regions that answer, and the regions that do not.
+
+        :raises ServiceUnreachableError: None did.
+        """
+        from airflow_vertex_persistent.hooks.training_job import job_snapshot
+        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, jobs_of
+
+        end, limit = time.monotonic() + watch["max_outage"], min(watch["max_outage"], _UNWATCHED_SECONDS)
+        while True:
+            jobs: list[CustomJob] = []
+            silent: set[str] = set()
+            for region in dict.fromkeys(execution.regions):
+                try:
+                    look = partial(jobs_of, self.connected(), execution, region)
+                    jobs += answered(look, limit, self.log)
+                except ServiceUnreachableError:
+                    silent.add(region)
+                    if silent == set(execution.regions) and time.monotonic() >= end:
+                        raise
+            # Once one has won nobody looks again: a job whose create has had no answer must show up before.
+            news = [job for job in jobs if job.name not in execution.known_jobs]
+            left = execution.seconds_to_look(LIST_LAG_SECONDS)
+            if left == 0 or any(execution.may_be_creating(job_snapshot(job)) for job in news):
+                if silent != set(execution.regions):
+                    return jobs, silent
+            else:
+                time.sleep(min(left, _AGAIN_SECONDS))
 
     def _enter(
         self,
@@ -105,45 +148,76 @@ class RacingOperator(TrainingOperator):
         execution: Execution,
         requests: list[JobRequest],
         watch: dict[str, Any],
-        *,
-        resumed: bool,
+        silent: set[str],
     ) -> tuple[Execution, JobSnapshot]:
-        """Find or create the job of each candidate that may still get machines."""
-        jobs: list[JobSnapshot] = []
-        last: NoMachinesError | None = None
-        # The one whose create has had no answer is looked for before anything else is created.
-        doubtful = execution.candidate if execution.creating_since is not None else None
-        for number in sorted(execution.open_candidates, key=lambda number: (number != doubtful, number)):
-            execution = replace(self._execution or execution, candidate=number)
-            limit = min(watch["max_outage"], _UNWATCHED_SECONDS) if jobs else watch["max_outage"]
-            try:
-                execution, job = self.find_or_create(
-                    context,
-                    execution,
-                    requests,
-                    {**watch, "max_outage": limit},
-                    resumed=resumed,
-                    with_job=Execution.entered,
+        """
+        Find or create the job of each candidate that may still get machines.
+
+        :param silent: Regions that have not answered lately, for which nobody need wait again.
+        """
+        end = time.monotonic() + watch["max_outage"]
+        while True:
+            execution = self._execution or execution
+            # The one whose create has had no answer is looked for before anything else is created.
+            doubtful = execution.candidate if execution.creating_since is not None else None
+            order = sorted(execution.open_candidates, key=lambda number: (number != doubtful, number))
+            entrants = [
+                self._entrant(
+                    context, replace(self._execution or execution, candidate=number), requests, watch, silent
                 )
-            except NoMachinesError as refusal:
-                last, execution = refusal, self._execution or execution
-                if len(execution.open_candidates) > 1:
-                    self.keep(context, execution.without(number, first_line(refusal.error)))
-            except ServiceUnreachableError as away:
-                execution = self._execution or execution
-                if not jobs or execution.creating_since is not None:
-                    raise
-                self.log.warning("Candidate %d is not in the race: %s", number, first_line(away))
-            except JobCancelledError:  # the task was stopped, and with it its jobs
-                raise
-            except Exception:
-                self.cancel(context, "another candidate was refused")
-                raise
-            else:
-                jobs.append(job)
-        if last is not None and not jobs:
-            raise last
-        return self._execution or execution, jobs[0]
+                for number in order
+            ]
+            jobs = [entrant for entrant in entrants if not isinstance(entrant, Exception)]
+            if jobs:
+                return self._execution or execution, jobs[0]
+            problems = [entrant for entrant in entrants if isinstance(entrant, Exception)]
+            away = [problem for problem in problems if isinstance(problem, ServiceUnreachableError)]
+            if not away or time.monotonic() >= end:
+                raise (away or problems)[-1]
+            silent = set()
+
+    def _entrant(
+        self,
+        context: Context,
+        execution: Execution,
+        requests: list[JobRequest],
+        watch: dict[str, Any],
+        silent: set[str],
+    ) -> JobSnapshot | NoMachinesError | ServiceUnreachableError:
+        """Return the job of the execution's candidate, found or created, or why it has none."""
+        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS
+
+        number = execution.candidate
+        limit = 0.0 if execution.region in silent else min(watch["max_outage"], _UNWATCHED_SECONDS)
+        try:
+            # It is looked for before it is created: where that has no answer, nothing is in doubt.
+            _, job = self.find_or_create(
+                context,
+                execution,
+                requests,
+                {**watch, "max_outage": limit},
+                resumed=True,
+                with_job=Execution.entered,
+            )
+        except NoMachinesError as refusal:
+            execution = self._execution or execution
+            if len(execution.open_candidates) > 1:
+                self.keep(context, execution.without(number, first_line(refusal.error)))
+            return refusal
+        except ServiceUnreachableError as away:
+            execution = self._execution or execution
+            if execution.seconds_to_look(LIST_LAG_SECONDS) > 0:
+                raise  # what was created without an answer may still show up
+            if execution.creating_since is not None:
+                self.keep(context, execution.refused())
+            self.log.warning("Candidate %d is not in the race: %s", number, first_line(away))
+            return away
+        except JobCancelledError:  # the task was stopped, and with it its jobs
+            raise
+        except Exception:
+            self.cancel(context, "another candidate was refused")
+            raise
+        return job
 
     def job_trigger(self, job: str, watch: Mapping[str, Any], **what: Any) -> TrainingJobTrigger:
         """Return what waits for the job, or for the end of the race."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1.types import CustomJob
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-    from airflow_vertex_persistent.names import Identity
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.watch import WatchEvent
@@ -114,7 +114,7 @@ class Submission:
         """
         found: JobSnapshot | None = None
         candidate = str(self.execution.candidate)
-        for job in _sorted(_jobs_in(self.hook, self.execution, self.execution.region)):
+        for job in jobs_of(self.hook, self.execution, self.execution.region):
             if job.labels.get(CANDIDATE_LABEL, candidate) != candidate:
                 continue  # another candidate's is for whoever knows of the others
             new = created is not None and job.name == created["job"]
@@ -179,38 +179,26 @@ def _snapshot(job: CustomJob) -> JobSnapshot:
     return job_snapshot(job)
 
 
-def jobs_of(hook: TrainingJobHook, execution: Execution, *, quickly: bool = False) -> list[CustomJob]:
-    """
-    Return the jobs of an execution, the oldest first.
-
-    :param quickly: Give up within seconds, for a task that is about to end.
-    """
-    jobs: dict[Identity, CustomJob] = {}
-    for region in dict.fromkeys(execution.regions):
-        jobs |= _jobs_in(hook, execution, region, quickly=quickly)
-    return _sorted(jobs)
-
-
-def _jobs_in(
+def jobs_of(
     hook: TrainingJobHook, execution: Execution, region: str, *, quickly: bool = False
-) -> dict[Identity, CustomJob]:
-    """Return the jobs of an execution in one region."""
+) -> list[CustomJob]:
+    """
+    Return the jobs of an execution in one region, the oldest first.
+
+    :param quickly: Ask again for some seconds, for a task that is about to end. Otherwise the caller asks again.
+    """
     filter_ = f'labels.{KEY_LABEL}="{execution.key}"'
-    listed = hook.list_custom_jobs(execution.project_id, region, filter_, quickly=quickly)
+    listed = hook.list_custom_jobs(execution.project_id, region, filter_, quickly=quickly, once=not quickly)
     jobs = {ResourceName.parse(job.name).identity: job for job in listed}
     # Lists lag: those that are known must not be missed.
-    for name in map(ResourceName.parse, execution.known_jobs):
-        if name.region != region or name.identity in jobs:
+    for name in execution.known_jobs_in(region):
+        if name.identity in jobs:
             continue
         try:
-            jobs[name.identity] = hook.get_custom_job(name, quickly=quickly)
+            jobs[name.identity] = hook.get_custom_job(name, quickly=quickly, once=not quickly)
         except Exception as error:
             if call_problem(error) is not CallProblem.MISSING:
                 raise
-    return jobs
-
-
-def _sorted(jobs: Mapping[Identity, CustomJob]) -> list[CustomJob]:
     return sorted(jobs.values(), key=lambda job: (job.create_time, job.name))
 
 
@@ -273,30 +261,33 @@ def cancel_jobs_of(
     """
     Cancel what still runs of an execution, and return all its jobs.
 
-    A job that cannot be cancelled, or a region that does not answer, keeps no other job from it.
+    A job that cannot be cancelled keeps no other job from it, and a region that does not answer lets none wait.
 
     :raises Exception: The first that was met, when all has been tried.
     """
-    jobs: dict[Identity, CustomJob] = {}
-    errors: list[Exception] = []
-    for region in dict.fromkeys(execution.regions):
+
+    def cancel_in(region: str) -> tuple[list[CustomJob], list[Exception]]:
+        jobs: list[CustomJob] = []
+        errors: list[Exception] = []
         try:
-            here = _jobs_in(hook, execution, region, quickly=quickly)
+            jobs = jobs_of(hook, execution, region, quickly=quickly)
         except Exception as error:  # noqa: BLE001 - raised below
             errors.append(error)
-            here = {}
-        jobs |= here
-        known = [name for name in execution.known_jobs if ResourceName.parse(name).region == region]
-        moving = [job.name for job in here.values() if _can_be_cancelled(job)]
+        moving = [job.name for job in jobs if _can_be_cancelled(job)]
         # Where the list has no answer, the cancellation of a known job may have one.
-        for name in moving if here else known:
+        for name in moving if jobs else map(str, execution.known_jobs_in(region)):
             try:
                 cancel_job(hook, name, log, reason)
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
-    if errors:
+        return jobs, errors
+
+    regions = list(dict.fromkeys(execution.regions))
+    with ThreadPoolExecutor(len(regions)) as pool:
+        ends = list(pool.map(cancel_in, regions))
+    if errors := [error for _, found in ends for error in found]:
         raise errors[0]
-    return _sorted(jobs)
+    return [job for jobs, _ in ends for job in jobs]
 
 
 def _can_be_cancelled(job: CustomJob) -> bool:

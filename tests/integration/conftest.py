@@ -120,6 +120,23 @@ class Cloud:
         """Return every job there is."""
         return list(self.jobs.list_custom_jobs(parent=PARENT))
 
+    def jobs_in(self, *regions: str) -> list[CustomJob]:
+        """Return all jobs, region by region, the oldest first."""
+        found: list[CustomJob] = []
+        for region in regions:
+            listed = self.jobs.list_custom_jobs(parent=f"projects/{PROJECT}/locations/{region}")
+            found += sorted(listed, key=lambda job: str(job.create_time))
+        return found
+
+    def states_in(self, *regions: str) -> list[str]:
+        """Return the states of all jobs, region by region, when none is on its way to its end."""
+
+        def found() -> list[str]:
+            return [job.state.name.removeprefix("JOB_STATE_").lower() for job in self.jobs_in(*regions)]
+
+        self.wait_for(lambda: "cancelling" not in found(), "all jobs have ended")
+        return found()
+
     def settled_jobs(self) -> list[Any]:
         """Return all jobs, the oldest first, when none is on its way to its end."""
         moving = {JobState.JOB_STATE_PENDING, JobState.JOB_STATE_CANCELLING}

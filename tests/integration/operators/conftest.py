@@ -15,10 +15,12 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
+from airflow_vertex_persistent.specs.candidates import candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Cloud
 
 REGION = "europe-west4"
+RACE_REGIONS = (REGION, "us-central1", "us-east4")
+L4 = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
 MACHINE = "n1-standard-4"
 POOL = {
@@ -149,6 +153,25 @@ def train(dag: DAG) -> Callable[..., PersistentResourceCustomJobOperator]:
         if not {"worker_pool_specs", "config"} & set(changes):
             values |= {"container_uri": IMAGE, "machine_type": MACHINE, "args": list(args) or None}
         return PersistentResourceCustomJobOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def race(dag: DAG) -> Callable[..., FlexStartTrainingOperator]:
+    """Make the task ``train`` with short pauses, which queues for an L4 in three regions."""
+
+    def make(*args: str, **changes: Any) -> FlexStartTrainingOperator:
+        values: dict[str, Any] = {
+            "task_id": "train",
+            "container_uri": IMAGE,
+            "args": list(args) or ["succeed"],
+            "candidates": [candidate(region=region) for region in RACE_REGIONS],
+            "candidate_order": "race",
+            "poll_interval": 0.05,
+            **L4,
+        }
+        return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
 
     return make
 

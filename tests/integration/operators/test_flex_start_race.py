@@ -16,15 +16,13 @@ from airflow_vertex_persistent.exceptions import (
     QuotaExceededError,
     ServiceUnreachableError,
 )
-from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.specs.candidates import candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow.sdk import DAG
-
+    from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
     from tests.conftest import Relay
     from tests.integration.conftest import Cloud
     from tests.integration.operators.conftest import Run
@@ -32,52 +30,12 @@ if TYPE_CHECKING:
     Make = Callable[..., FlexStartTrainingOperator]
     Meanwhile = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
-IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
 REGIONS = ("europe-west4", "us-central1", "us-east4")
-L4 = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}
-
-
-@pytest.fixture
-def race(dag: DAG) -> Make:
-    """Make the task ``train`` with short pauses, which queues for an L4 in three regions."""
-
-    def make(*args: str, **changes: Any) -> FlexStartTrainingOperator:
-        values: dict[str, Any] = {
-            "task_id": "train",
-            "container_uri": IMAGE,
-            "args": list(args) or ["succeed"],
-            "candidates": [candidate(region=region) for region in REGIONS],
-            "candidate_order": "race",
-            "poll_interval": 0.05,
-            **L4,
-        }
-        return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
-
-    return make
 
 
 def stock(*texts: str) -> dict[str, str]:
     """Return the stock of the regions."""
     return {f"{region}/g2-standard-4": text for region, text in zip(REGIONS, texts, strict=True)}
-
-
-def jobs(cloud: Cloud) -> list[Any]:
-    """Return all jobs, region by region, the oldest first."""
-    found = []
-    for region in REGIONS:
-        parent = f"projects/{cloud.PROJECT}/locations/{region}"
-        found += sorted(cloud.jobs.list_custom_jobs(parent=parent), key=lambda job: str(job.create_time))
-    return found
-
-
-def states(cloud: Cloud) -> list[str]:
-    """Return the states of all jobs, region by region, when none is on its way to its end."""
-
-    def found() -> list[str]:
-        return [job.state.name.removeprefix("JOB_STATE_").lower() for job in jobs(cloud)]
-
-    cloud.wait_for(lambda: "cancelling" not in found(), "all jobs have ended")
-    return found()
 
 
 def test_the_first_to_start_goes_on(
@@ -87,12 +45,14 @@ def test_the_first_to_start_goes_on(
     cloud = start_cloud(stock=stock("never", "0, then 1 after 1 s", "never"))
     race("sleep", "0.3", deferrable=deferrable)
     run = run_dag()
-    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["cancelled", "succeeded", "cancelled"]
     assert (run.result()["region"], run.result()["candidate"]) == ("us-central1", 1)
-    winner = jobs(cloud)[1]
+    winner = cloud.jobs_in(*REGIONS)[1]
     assert run.result()["job"] == winner.name
     assert winner.name.rpartition("/")[2] in run.xcoms["train"]["_link_TrainingJobLink"]
-    assert {job.labels["airflow_execution"] for job in jobs(cloud)} == {winner.labels["airflow_execution"]}
+    assert {job.labels["airflow_execution"] for job in cloud.jobs_in(*REGIONS)} == {
+        winner.labels["airflow_execution"]
+    }
 
 
 def test_machines_everywhere(
@@ -103,7 +63,7 @@ def test_machines_everywhere(
     race("sleep", "1", deferrable=deferrable)
     run = run_dag()
     assert run.result()["state"] == "JOB_STATE_SUCCEEDED"
-    assert sorted(states(cloud)) == ["cancelled", "cancelled", "succeeded"]
+    assert sorted(cloud.states_in(*REGIONS)) == ["cancelled", "cancelled", "succeeded"]
 
 
 def test_machines_nowhere(
@@ -116,7 +76,7 @@ def test_machines_nowhere(
     assert [type(error) for error in errors] == [MaxWaitExceededError] * 2
     for part in ("0 (europe-west4 ", "1 (us-central1 ", "2 (us-east4 "):
         assert part in str(errors[-1])
-    assert states(cloud) == ["failed"] * 6
+    assert cloud.states_in(*REGIONS) == ["failed"] * 6
 
 
 def test_one_that_waits_in_vain_leaves_the_others(
@@ -130,7 +90,7 @@ def test_one_that_waits_in_vain_leaves_the_others(
     ]
     race(candidates=candidates, deferrable=deferrable)
     assert run_dag().result()["region"] == "us-central1"
-    assert states(cloud) == ["failed", "succeeded", "failed"]
+    assert cloud.states_in(*REGIONS) == ["failed", "succeeded", "failed"]
 
 
 def test_a_winner_that_loses_its_machines(
@@ -148,7 +108,7 @@ def test_a_winner_that_loses_its_machines(
     )
     result = run_dag().result()
     assert (result["region"], result["candidate"]) == ("us-central1", 1)
-    assert states(cloud) == ["failed", "cancelled", "succeeded", "cancelled", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["failed", "cancelled", "succeeded", "cancelled", "cancelled"]
 
 
 def test_code_that_fails_ends_the_race(
@@ -158,7 +118,7 @@ def test_code_that_fails_ends_the_race(
     cloud = start_cloud(stock=stock("never", "1", "never"))
     race("fail", deferrable=deferrable)
     assert type(run_dag().error()) is JobFailedError
-    assert states(cloud) == ["cancelled", "failed", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["cancelled", "failed", "cancelled"]
 
 
 def test_somebody_who_cancels_ends_the_race(
@@ -173,14 +133,14 @@ def test_somebody_who_cancels_ends_the_race(
     cloud = start_cloud(stock=stock("never", "never", "never"))
 
     def cancel() -> None:
-        cloud.wait_for(lambda: len(jobs(cloud)) == 3, "all are in the race")
-        cloud.jobs.cancel_custom_job(name=jobs(cloud)[1].name)
+        cloud.wait_for(lambda: len(cloud.jobs_in(*REGIONS)) == 3, "all are in the race")
+        cloud.jobs.cancel_custom_job(name=cloud.jobs_in(*REGIONS)[1].name)
 
     race(deferrable=deferrable)
     with meanwhile(cancel):
         run = run_dag()
     assert type(run.error()) is JobCancelledError
-    assert states(cloud) == ["cancelled"] * 3
+    assert cloud.states_in(*REGIONS) == ["cancelled"] * 3
 
 
 @pytest.mark.durability(
@@ -210,7 +170,7 @@ def test_a_retry_takes_the_race_over(
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
     assert run.result()["candidate"] == 1
     assert relay.count("CreateCustomJob") == 3
-    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["cancelled", "succeeded", "cancelled"]
 
 
 @pytest.mark.durability(
@@ -236,14 +196,16 @@ def test_a_winner_that_nobody_saw(
             relay.answer("GetCustomJob")
             with EmulatorControl(cloud.address) as control:
                 control.set_stock("us-central1/g2-standard-4", 1)
-            cloud.wait_for(lambda: "succeeded" in states(cloud), "one has won, and nobody has seen it")
+            cloud.wait_for(
+                lambda: "succeeded" in cloud.states_in(*REGIONS), "one has won, and nobody has seen it"
+            )
 
     race(deferrable=deferrable, retries=1, max_outage=0.1, pre_execute=let_one_win)
     run = run_dag()
     assert [type(error) for error in run.errors["train"]] == [ServiceUnreachableError]
     assert run.result()["candidate"] == 1
     assert relay.count("CreateCustomJob") == 3
-    assert states(cloud) == ["cancelled", "succeeded", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["cancelled", "succeeded", "cancelled"]
 
 
 def test_a_refusal_ends_the_race(
@@ -254,7 +216,7 @@ def test_a_refusal_ends_the_race(
     cloud = start_cloud(stock=stock("never", "never", "never"), quota={f"us-east4/{metric}": 0})
     race(deferrable=deferrable)
     assert type(run_dag().error()) is QuotaExceededError
-    assert states(cloud) == ["cancelled", "cancelled"]
+    assert cloud.states_in(*REGIONS) == ["cancelled", "cancelled"]
 
 
 def test_a_place_without_quota_is_left_out(
@@ -265,7 +227,7 @@ def test_a_place_without_quota_is_left_out(
     cloud = start_cloud(quota={f"europe-west4/{metric}": 0})
     race(next_on_quota=True)
     assert run_dag().result()["region"] != "europe-west4"
-    assert sorted(states(cloud)) == ["cancelled", "succeeded"]
+    assert sorted(cloud.states_in(*REGIONS)) == ["cancelled", "succeeded"]
 
 
 @pytest.mark.usefixtures("empty_cloud")

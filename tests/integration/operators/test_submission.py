@@ -175,7 +175,7 @@ def test_a_job_whose_name_is_kept_needs_no_list(lagging: Cloud, execution: Execu
     first = submission(lagging, execution).job(None)
     known = execution.created(first["job"])
     assert lagging.all_jobs() == []
-    assert [job.name for job in jobs_of(TrainingJobHook(), known)] == [first["job"]]
+    assert [job.name for job in jobs_of(TrainingJobHook(), known, REGION)] == [first["job"]]
     assert submission(lagging, known).job(0.0)["job"] == first["job"]
 
 
