@@ -81,10 +81,10 @@ class CandidatePolicy:
     def _text(self, number: int) -> str:
         return f"{number} ({self.places[number]})"
 
-    def deadline(self, execution: Execution, job: JobSnapshot | None) -> str | None:
+    def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """Return until when a job may wait for whom the service does not count."""
         limit = self.places[execution.candidate].limit
-        if job is None or job["create_time"] is None or job["strategy"] == FLEX_START or not limit:
+        if job["create_time"] is None or job["strategy"] == FLEX_START or not limit:
             return None
         return (datetime.fromisoformat(job["create_time"]) + timedelta(seconds=limit)).isoformat()
 
@@ -97,7 +97,7 @@ class CandidatePolicy:
     ) -> NextStep:
         """Return the next candidate, or the error that tells of all of them."""
         if len(self.places) == 1:
-            return NextStep(execution, error=error)
+            return NextStep(execution.done(*execution.known_jobs), error=error)
         execution = execution.without(execution.candidate, first_line(error))
         if left := execution.open_candidates:
             following = left if self.race else left[:1]

@@ -36,6 +36,7 @@ from airflow_vertex_persistent.states import seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from airflow.sdk import Context
 
@@ -64,6 +65,7 @@ class Execution:
     :param candidate: Number of the place and shape in which it wants or has its machines, from 0.
     :param tried: Candidates that had no machines, by number, with a text that says what became of each.
     :param racing: The newest job of each candidate that queues beside others; ``None``: it has none.
+    :param past: Full names of jobs whose end has been dealt with: they say nothing of how it goes on.
     """
 
     key: str
@@ -78,6 +80,7 @@ class Execution:
     candidate: int = 0
     tried: tuple[tuple[int, str], ...] = ()
     racing: tuple[str | None, ...] = ()
+    past: tuple[str, ...] = ()
 
     @classmethod
     def new(cls, max_tries: int, project_id: str, *regions: str) -> Execution:
@@ -114,10 +117,21 @@ class Execution:
         racing[self.candidate] = job
         return replace(self, job=None, creating_since=None, racing=tuple(racing))
 
+    def raced(self, jobs: Mapping[int, str], *, unless_in: AbstractSet[str]) -> Execution:
+        """
+        Return this execution when these are the jobs of the race, by candidate.
+
+        :param unless_in: Regions of which nothing is known now: there it is as it was.
+        """
+        old = self.racing or (None,) * len(self.regions)
+        racing = [old[n] if region in unless_in else jobs.get(n) for n, region in enumerate(self.regions)]
+        return replace(self, job=None, creating_since=None, racing=tuple(racing))
+
     def decided(self, winner: str) -> Execution:
         """Return this execution when one of its jobs has its machines, and the others need not go on."""
         number = self.racing.index(winner) if winner in self.racing else self.candidate
-        return replace(self, candidate=number, job=winner, racing=(), creating_since=None)
+        others = [job for job in self.known_jobs if job != winner]
+        return replace(self.done(*others), candidate=number, job=winner, racing=(), creating_since=None)
 
     def without(self, candidate: int, outcome: str) -> Execution:
         """
@@ -125,7 +139,13 @@ class Execution:
 
         :param outcome: What became of it.
         """
-        return replace(self, tried=(*self.tried, (candidate, outcome)))
+        job = self.racing[candidate] if self.racing else self.job
+        known = () if job is None else (job,)
+        return replace(self.done(*known), tried=(*self.tried, (candidate, outcome)))
+
+    def done(self, *jobs: str) -> Execution:
+        """Return this execution when the end of jobs has been dealt with."""
+        return replace(self, past=tuple(dict.fromkeys((*self.past, *jobs))))
 
     @property
     def open_candidates(self) -> list[int]:
@@ -139,8 +159,8 @@ class Execution:
         return replace(self, candidate=first, job=None, racing=(), creating_since=None, first_submit=_now())
 
     def from_the_first(self) -> Execution:
-        """Return this execution when no candidate is left, for a retry."""
-        return replace(self, candidate=0, job=None, racing=(), tried=(), creating_since=None)
+        """Return this execution when no candidate is left, or the race is over, for a retry."""
+        return replace(self.done(*self.known_jobs), candidate=0, job=None, racing=(), tried=())
 
     def creating(self) -> Execution:
         """Return this execution when a create is about to begin."""
@@ -188,7 +208,7 @@ def load_execution(context: Context) -> Execution | None:
         return None
     known = {field.name for field in fields(Execution)}
     values = {name: value for name, value in stored.items() if name in known}
-    tuples = {name: tuple(values[name]) for name in ("regions", "racing") if name in values}
+    tuples = {name: tuple(values[name]) for name in ("regions", "racing", "past") if name in values}
     tuples["tried"] = tuple((number, outcome) for number, outcome in values.get("tried", ()))
     return Execution(**values | tuples)
 

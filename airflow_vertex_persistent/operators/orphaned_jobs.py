@@ -151,7 +151,7 @@ class CancelOrphanedJobsOperator(VertexOperator):
         return orphaned, unknown
 
     def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
-        from airflow_vertex_persistent.operators.submission import cancel_job
+        from airflow_vertex_persistent.operators.cancelling import cancel_job
 
         cancelled, problems = [], []
         # Airflow's answers took their time: some may have ended in order.

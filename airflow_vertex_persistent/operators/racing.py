@@ -5,25 +5,32 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
+from airflow_vertex_persistent.exceptions import (
+    JobCancelledError,
+    ServiceUnreachableError,
+    VertexTrainingError,
+)
 from airflow_vertex_persistent.links import persist_job_links
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName, same_thing
+from airflow_vertex_persistent.operators.cancelling import cancel_job
 from airflow_vertex_persistent.operators.execution import Execution
+from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
 from airflow_vertex_persistent.operators.patience import answered
-from airflow_vertex_persistent.operators.training_job import TrainingOperator
+from airflow_vertex_persistent.operators.training_job import TrainingOperator, tells_of
 from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems
-from airflow_vertex_persistent.states import has_started, job_phase
+from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 from airflow_vertex_persistent.triggers.race import RaceTrigger
-from airflow_vertex_persistent.triggers.standing import has_won, lacks_machines, standing
+from airflow_vertex_persistent.triggers.standing import lacks_machines
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.sdk import Context
     from google.cloud.aiplatform_v1.types import CustomJob
 
@@ -55,16 +62,14 @@ class RacingOperator(TrainingOperator):
     ) -> tuple[Execution, JobSnapshot]:
         """Return this execution and its job, or, in a race, one of its jobs."""
         execution, resumed = self.begin(context, watch, requests)
-        policy = self.wait_policy(Problems(""))
-        if policy.race and not execution.has_one_job:
-            silent: set[str] = set()
-            if resumed:
-                execution, leader, silent = self._resume(context, execution, requests, watch, policy)
-                if leader is not None and not execution.has_one_job:
-                    return execution, leader
-            if not execution.has_one_job:
-                return self._enter(context, execution, requests, watch, silent)
-        return self.find_or_create(context, execution, requests, watch, resumed=resumed)
+        if not self.checked_policy().race or execution.has_one_job:
+            return self.find_or_create(context, execution, requests, watch, resumed=resumed)
+        silent: set[str] = set()
+        if resumed:
+            execution, survivor, silent = self._resume(context, execution, requests, watch)
+            if survivor is not None:
+                return execution, survivor
+        return self._enter(context, execution, requests, watch, silent)
 
     def _resume(
         self,
@@ -72,43 +77,48 @@ class RacingOperator(TrainingOperator):
         execution: Execution,
         requests: list[JobRequest],
         watch: dict[str, Any],
-        policy: CandidatePolicy,
     ) -> tuple[Execution, JobSnapshot | None, set[str]]:
         """
-        Return the execution as the jobs say that the race stands, who has won, and the regions that do not answer.
+        Return the execution as the jobs say that the race stands, and the regions that do not answer.
 
-        A winner goes on alone, unless a region does not answer: then the race is watched on. Whoever has waited in
-        vain does not do so again.
+        If there is a job that has its machines, or has done its work, it comes with them. Then no other one enters,
+        and who watches the race sees to those that have lost. Otherwise whoever has waited in vain does not do so
+        again.
         """
-        from airflow_vertex_persistent.hooks.training_job import job_snapshot
-        from airflow_vertex_persistent.operators.submission import cancel_job
-
-        newest: dict[int, JobSnapshot] = {}
         jobs, silent = self._look_everywhere(execution, watch)
+        newest: dict[int, JobSnapshot] = {}
         for job in jobs:
-            number = int(job.labels.get(CANDIDATE_LABEL, "0"))
-            place = replace(execution, candidate=number)
-            wanted = self.labels_of(context, place, requests[number])[REQUEST_LABEL]
-            if job.labels.get(REQUEST_LABEL) == wanted:
-                newest[number] = job_snapshot(job)
-        now = standing(list(newest.values()), next_on_quota=policy.next_on_quota)
-        winner = now.leader if now.leader is not None and has_won(now.leader) else None
-        if winner is not None:
-            for job in jobs:
-                if job.name != winner["job"] and not job_phase(job_snapshot(job)["state"]).ended:
-                    cancel_job(self.connected(), job.name, self.log, f"{winner['job']} has its machines")
-            (number,) = [number for number, job in newest.items() if job is winner]
-            execution = replace(execution, candidate=number)
-            execution = execution.entered(winner["job"]) if silent else execution.decided(winner["job"])
+            number, snapshot = int(job.labels.get(CANDIDATE_LABEL, "0")), snapshot_of(job)
+            labels = self.labels_of(context, replace(execution, candidate=number), requests[number])
+            ended = job_phase(snapshot["state"]).ended
+            past = ended and job.name in execution.past
+            wanted = job.labels.get(REQUEST_LABEL) == labels[REQUEST_LABEL] and not past
+            if wanted and not (number in newest and _goes_on(newest[number])):
+                newest[number] = snapshot
+        survivor = next(filter(_goes_on, newest.values()), None)
+        if survivor is not None:
+            moving = {
+                number: one["job"]
+                for number, one in newest.items()
+                if _goes_on(one) or not job_phase(one["state"]).ended
+            }
+            execution = execution.raced(moving, unless_in=silent)
+            self._cancel_strangers(jobs, execution)
         else:
-            for number in execution.open_candidates:
-                if number in newest and lacks_machines(newest[number], next_on_quota=policy.next_on_quota):
-                    why = first_line(self.job_error(newest[number], {}))
-                    execution = execution.without(number, why)
+            for number, one in newest.items():
+                if error := self.lack_of_machines(one):
+                    execution = execution.done(one["job"]).without(number, first_line(error))
             if not execution.open_candidates:
                 execution = execution.from_the_first()
         self.keep(context, execution)
-        return execution, winner, silent
+        return execution, survivor, silent
+
+    def _cancel_strangers(self, jobs: Sequence[CustomJob], execution: Execution) -> None:
+        """Cancel jobs of this task that are not in the race: asked for otherwise, or created twice."""
+        for job in jobs:
+            phase = job_phase(snapshot_of(job)["state"])
+            if job.name not in execution.racing and not phase.ended and phase is not JobPhase.CANCELLING:
+                cancel_job(self.connected(), job.name, self.log, "another job of this task has its machines")
 
     def _look_everywhere(
         self, execution: Execution, watch: dict[str, Any]
@@ -118,9 +128,6 @@ class RacingOperator(TrainingOperator):
 
         :raises ServiceUnreachableError: None did.
         """
-        from airflow_vertex_persistent.hooks.training_job import job_snapshot
-        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, jobs_of
-
         end, limit = time.monotonic() + watch["max_outage"], min(watch["max_outage"], _UNWATCHED_SECONDS)
         while True:
             jobs: list[CustomJob] = []
@@ -136,7 +143,7 @@ class RacingOperator(TrainingOperator):
             # Once one has won nobody looks again: a job whose create has had no answer must show up before.
             news = [job for job in jobs if job.name not in execution.known_jobs]
             left = execution.seconds_to_look(LIST_LAG_SECONDS)
-            if left == 0 or any(execution.may_be_creating(job_snapshot(job)) for job in news):
+            if left == 0 or any(execution.may_be_creating(snapshot_of(job)) for job in news):
                 if silent != set(execution.regions):
                     return jobs, silent
             else:
@@ -185,8 +192,6 @@ class RacingOperator(TrainingOperator):
         silent: set[str],
     ) -> JobSnapshot | NoMachinesError | ServiceUnreachableError:
         """Return the job of the execution's candidate, found or created, or why it has none."""
-        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS
-
         number = execution.candidate
         limit = 0.0 if execution.region in silent else min(watch["max_outage"], _UNWATCHED_SECONDS)
         try:
@@ -227,27 +232,27 @@ class RacingOperator(TrainingOperator):
         single = super().job_trigger(job, watch)
         values = {field: getattr(single, field) for field in TrainingJobTrigger.fields}
         jobs = [racing for racing in execution.racing if racing is not None]
-        return RaceTrigger(**values, jobs=jobs, next_on_quota=self.wait_policy(Problems("")).next_on_quota)
+        return RaceTrigger(**values, jobs=jobs, next_on_quota=self.checked_policy().next_on_quota)
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if others are to take its place."""
-        execution = self._execution
+        execution, policy = self._execution, self.checked_policy()
         if execution is not None and execution.racing:
-            watch, policy = self.watch_arguments(Problems("")), self.wait_policy(Problems(""))
-            known = {ResourceName.parse(job).identity: job for job in execution.racing if job is not None}
-            told = ResourceName.parse(event["name"]).identity if isinstance(event, Mapping) else None
-            if told not in known:
-                # A trigger's number can be given again (SQLite does): this is what an older attempt waited for.
-                first = next(iter(known.values()))
-                event = self.wait_for_event(self.job_trigger(first, watch), context)
-                told = ResourceName.parse(event["name"]).identity
+            told = next((job for job in execution.known_jobs if tells_of(job, event)), None)
+            if told is None:
+                return self.look_again(event)
             if event["status"] == "settled":
-                self.keep(context, self._decided(execution, known[told], event, policy))
-                persist_job_links(context, ResourceName.parse(known[told]))
-        return super().conclude(context, event)
+                self.keep(context, self._decided(execution, told, event, policy))
+                persist_job_links(context, ResourceName.parse(told))
+        try:
+            return super().conclude(context, event)
+        except VertexTrainingError:
+            if policy.race and self._job_ended and self._execution is not None:
+                self.keep(context, self._execution.from_the_first())
+            raise
 
     def _decided(
-        self, execution: Execution, job: str, event: Mapping[str, Any], policy: CandidatePolicy
+        self, execution: Execution, winner: str, event: Mapping[str, Any], policy: CandidatePolicy
     ) -> Execution:
         """Return the execution when the race is over, with what became of those that got no machines."""
         for other in event["details"].get("others", ()):
@@ -256,8 +261,20 @@ class RacingOperator(TrainingOperator):
                     n for n, name in enumerate(execution.racing) if name and same_thing(name, other["job"])
                 )
                 execution = execution.without(number, first_line(self.job_error(other, {})))
-        # Where the job that ended the race never had machines, a retry races again.
-        over = has_started(event["snapshot"]) or lacks_machines(
-            event["snapshot"], next_on_quota=policy.next_on_quota
-        )
-        return execution.decided(job) if over else replace(execution, candidate=execution.racing.index(job))
+        return execution.decided(winner)
+
+    def lack_of_machines(self, ended: JobSnapshot) -> VertexTrainingError | None:
+        """Return what a job ended with that had no machines while nobody watched it."""
+        lacks = lacks_machines(ended, next_on_quota=self.checked_policy().next_on_quota)
+        return self.job_error(ended, {}) if lacks else None
+
+    def checked_policy(self) -> CandidatePolicy:
+        """Return which candidate comes after which, when that has been checked."""
+        return self.wait_policy(Problems(""))
+
+
+def _goes_on(job: JobSnapshot) -> bool:
+    """Tell whether a job has its machines, or has done its work."""
+    phase = job_phase(job["state"])
+    moves = not phase.ended and phase is not JobPhase.CANCELLING
+    return phase is JobPhase.SUCCEEDED or (moves and has_started(job))

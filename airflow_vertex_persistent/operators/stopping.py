@@ -76,9 +76,9 @@ class StoppableOperator(TrainingParameters):
             self.cancel(context, "its task was stopped")
 
     def keep(self, context: Context, execution: Execution) -> None:
-        """Keep what is known of this execution; a stopped task keeps it for itself."""
-        self._execution = execution
-        if not self._stopped:
+        """Keep what is new of this execution; a stopped task keeps it for itself."""
+        old, self._execution = self._execution, execution
+        if execution != old and not self._stopped:
             save_execution(context, execution)
 
     @contextmanager
@@ -99,7 +99,7 @@ class StoppableOperator(TrainingParameters):
         """Cancel what runs of this execution, as far as possible: the task is about to end."""
         if not self.cancel_on_kill:
             return
-        from airflow_vertex_persistent.operators.submission import cancel_job, cancel_jobs_of
+        from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
 
         try:
             execution = self._execution or load_execution(context)

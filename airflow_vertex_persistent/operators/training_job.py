@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     JobCancelledError,
     VertexTrainingError,
-    call_problem,
     job_error,
 )
 from airflow_vertex_persistent.links import (
@@ -21,17 +19,16 @@ from airflow_vertex_persistent.links import (
     TrainingLogsLink,
     persist_job_links,
 )
-from airflow_vertex_persistent.names import REQUEST_LABEL, ResourceName, same_thing
+from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.config_file import read_config
 from airflow_vertex_persistent.operators.execution import (
     Execution,
     default_display_name,
     installation,
-    job_labels,
     load_execution,
 )
-from airflow_vertex_persistent.operators.stopping import StoppableOperator
+from airflow_vertex_persistent.operators.submitting import SubmittingOperator
 from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems
@@ -39,17 +36,14 @@ from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.operators.waiting import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
-    from airflow_vertex_persistent.triggers.watch import WatchEvent
 
 
-class TrainingOperator(StoppableOperator):
+class TrainingOperator(SubmittingOperator):
     """
     Base of the operators that train: one job for each execution of the task, whatever becomes of its processes.
 
@@ -71,22 +65,6 @@ class TrainingOperator(StoppableOperator):
     @abstractmethod
     def wait_policy(self, problems: Problems) -> WaitPolicy:
         """Return what to do while there are no machines; ``problems`` hears of what is wrong."""
-
-    @abstractmethod
-    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
-        """
-        Return the job to create, as it fits what is there now.
-
-        :raises NoMachinesError: There are none for it now.
-        """
-
-    @abstractmethod
-    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
-        """
-        Look what it means that a create was refused.
-
-        :raises NoMachinesError: There are none for the job now.
-        """
 
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success."""
@@ -132,7 +110,7 @@ class TrainingOperator(StoppableOperator):
             persist_job_links(context, ResourceName.parse(job["job"]))
             if not self.wait_for_completion:
                 return self.result(job, execution)
-            if job_phase(job["state"]) is JobPhase.SUCCEEDED:
+            if job_phase(job["state"]) is JobPhase.SUCCEEDED and execution.has_one_job:
                 return self._succeeded(job)
             deadline = policy.deadline(execution, job)
             result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
@@ -168,11 +146,8 @@ class TrainingOperator(StoppableOperator):
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
         watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
-        if execution is not None and execution.job is not None and not _tells_of(execution.job, event):
-            # A trigger's number can be given again (SQLite does): this is what an older attempt waited for.
-            self.log.info("Still watching %s: the event was %s", execution.job, event)
-            deadline = policy.deadline(execution, None)
-            event = self._watch(context, execution.job, watch, deadline)
+        if execution is not None and execution.job is not None and not tells_of(execution.job, event):
+            return self.look_again(event)
         overdue = event["status"] == "overdue"
         if overdue:
             ended = self._cancel_unless_started(event["name"], watch)
@@ -190,6 +165,15 @@ class TrainingOperator(StoppableOperator):
         self._without_machines(context, error, overdue=overdue)
         return None
 
+    def look_again(self, event: Any) -> dict[str, Any] | None:
+        """
+        Return no result: an older attempt has waited for this event.
+
+        A trigger's number can be given again (SQLite does).
+        """
+        self.log.info("Looking again at the job of this task: the event was %s", event)
+        return None
+
     def _succeeded(self, job: JobSnapshot) -> dict[str, Any]:
         result = self.result(job, self._execution)
         self.log.info(
@@ -203,16 +187,12 @@ class TrainingOperator(StoppableOperator):
 
     def _cancel_unless_started(self, job: str, watch: dict[str, Any]) -> dict[str, Any] | None:
         """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
-        from airflow_vertex_persistent.operators.submission import cancel_unless_started
+        from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
 
-        wait_for = self._wait_for(watch)
+        wait_for = self.wait_for_end(watch)
         with typed_errors("end of the custom job"):
             event = cancel_unless_started(self.connected(), job, watch["max_outage"], wait_for, self.log)
         return event and dict(event)
-
-    def _wait_for(self, watch: dict[str, Any]) -> Callable[[str], WatchEvent]:
-        """Return what waits, here, until a job has ended."""
-        return lambda job: TrainingJobTrigger(job=job, cancel_on_kill=False, **watch).watch_here()
 
     def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:
         """Get ready to try again, elsewhere or after a pause, or end the task."""
@@ -222,8 +202,7 @@ class TrainingOperator(StoppableOperator):
         execution, said, pause, end = policy.next_step(
             self._execution.refused(), error, interval=watch["poll_interval"], overdue=overdue
         )
-        if execution != self._execution:
-            self.keep(context, execution)
+        self.keep(context, execution)
         if end is error:
             raise error
         if end is not None:
@@ -239,112 +218,7 @@ class TrainingOperator(StoppableOperator):
         execution, resumed = self.begin(context, watch, requests)
         return self.find_or_create(context, execution, requests, watch, resumed=resumed)
 
-    def find_or_create(
-        self,
-        context: Context,
-        execution: Execution,
-        requests: list[JobRequest],
-        watch: dict[str, Any],
-        *,
-        resumed: bool,
-        with_job: Callable[[Execution, str], Execution] = Execution.created,
-    ) -> tuple[Execution, JobSnapshot]:
-        """
-        Return the job of an execution's candidate, found or created, and keep its name.
 
-        :param resumed: An attempt before this one may have created it.
-        :param with_job: Returns the execution with the name of its job.
-        """
-        from airflow_vertex_persistent.operators.submission import LIST_LAG_SECONDS, Submission
-
-        request = requests[execution.candidate]
-
-        def keep(changed: Execution) -> None:
-            nonlocal execution
-            execution = changed
-            self.keep(context, changed)
-
-        def before_create() -> None:
-            self._job_ended = False
-            keep(execution.creating())
-
-        def after_create(job: str) -> None:
-            keep(with_job(execution, job))
-            if self._stopped:
-                # on_kill did not know its name yet.
-                self.cancel(context, "its task was stopped while it was being created")
-
-        def after_end(job: JobSnapshot) -> None:
-            nonlocal execution
-            execution = self._execution = execution.after(job)
-
-        def refused(error: Exception) -> None:
-            if call_problem(error) not in {None, CallProblem.TRANSIENT}:
-                keep(execution.refused())  # nothing was created: the next attempt need not look for it
-            self.check_refusal(error, request, execution)
-
-        labels = self.labels_of(context, execution, request)
-        submission = Submission(
-            hook=self.connected(),
-            execution=execution,
-            fingerprint=labels[REQUEST_LABEL],
-            request=lambda: _labelled(self.fitting_job(request, execution), labels),
-            max_outage=watch["max_outage"],
-            before_create=before_create,
-            after_create=after_create,
-            refused=refused,
-            after_end=after_end,
-            wait_for=self._wait_for(watch),
-            stopped=lambda: self._stopped,
-            log=self.log,
-        )
-        # A new key is on no job yet.
-        job = submission.job(execution.seconds_to_look(LIST_LAG_SECONDS) if resumed else None)
-        self._job_ended = False
-        created = with_job(execution, job["job"])
-        if created != self._execution:
-            keep(created)
-        return created, job
-
-    def labels_of(self, context: Context, execution: Execution, request: JobRequest) -> dict[str, str]:
-        """Return the labels of the execution's job, if it is asked for like this."""
-        # What was asked for, not what a busy resource makes of it. Another account may see other things.
-        asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
-        kept = not (self.wait_for_completion and self.cancel_on_kill)
-        return job_labels(context, execution, asked, keep=kept)
-
-    def begin(
-        self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
-    ) -> tuple[Execution, bool]:
-        """Return this execution, and whether it may have jobs; cancel those of one that is over."""
-        from airflow_vertex_persistent.operators.submission import cancel_older
-
-        hook = self.connected()
-        if self._execution is not None:
-            return self._execution, True
-        project_id = self.project_id or hook.default_project_id
-        regions = [request.region for request in requests]
-        execution = Execution.new(context["ti"].max_tries, project_id, *regions)
-        stored = load_execution(context)
-        resumed = stored is not None and self.durable and execution.continues(stored)
-        if stored is not None and resumed:
-            execution = stored
-        elif stored is not None:
-            cancel_older(
-                hook,
-                stored,
-                watch["max_outage"],
-                wait_for=self._wait_for(watch),
-                log=self.log,
-                stopped=lambda: self._stopped,
-            )
-        self._execution = execution
-        return execution, resumed
-
-
-def _tells_of(job: str, event: Any) -> bool:
+def tells_of(job: str, event: Any) -> bool:
+    """Tell whether an event of a trigger is that of a job."""
     return isinstance(event, Mapping) and same_thing(job, event["name"])
-
-
-def _labelled(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
-    return {**job, "labels": {**job.get("labels", {}), **labels}}

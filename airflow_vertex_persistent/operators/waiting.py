@@ -52,12 +52,8 @@ def try_again(execution: Execution, pause: float) -> NextStep:
 class WaitPolicy(Protocol):
     """How long the jobs of a task may wait for machines, and what is done when they get none."""
 
-    def deadline(self, execution: Execution, job: JobSnapshot | None) -> str | None:
-        """
-        Return until when a job may wait, RFC 3339 in UTC; ``None``: for ever, or as long as the service lets it.
-
-        :param job: The job, ``None`` where only its execution is known.
-        """
+    def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
+        """Return until when a job may wait, RFC 3339 in UTC; ``None``: as long as the service lets it."""
 
     def goes_on(self, job: JobSnapshot, error: VertexTrainingError) -> bool:
         """Tell whether a job that has ended got no machines, and the task may go on without it."""

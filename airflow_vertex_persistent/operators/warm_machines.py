@@ -70,16 +70,15 @@ class BusyPolicy:
             return cls(when_busy, None if when_busy == "queue" else _SECONDS_TO_START)
         return cls(when_busy, seconds("max_wait_duration", max_wait_duration, problems, zero=True) or None)
 
-    def deadline(self, execution: Execution, job: JobSnapshot | None) -> str | None:
+    def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """
         Return until when a job may wait.
 
         The limit counts from the execution's first job on. However late a job comes, it has the time to start.
         """
-        on_demand = execution.fallback if job is None else job["persistent_resource_id"] is None
-        if self.limit is None or on_demand:
+        if self.limit is None or job["persistent_resource_id"] is None:
             return None
-        create_time = None if job is None else job["create_time"]
+        create_time = job["create_time"]
         created = _now() if create_time is None else datetime.fromisoformat(create_time)
         own = created + timedelta(seconds=min(self.limit, _SECONDS_TO_START))
         return max(self._end(execution, self.limit), own).isoformat()

@@ -139,11 +139,11 @@ def test_an_outage_is_waited_out_together(cloud: Cloud, relay: Relay) -> None:
 
 def test_a_race_while_a_region_is_away(cloud: Cloud, relay: Relay) -> None:
     """The end of the winner is seen, and the others are cancelled, though one region does not answer."""
-    winner = submitted(cloud, "import time; time.sleep(4)", "race", "race-away")
+    winner = submitted(cloud, "import time; time.sleep(3)", "race", "race-away")
     loser = submitted(cloud, "import time; time.sleep(600)", "race", "race-away", region="us-central1")
     for method in ("ListCustomJobs", "GetCustomJob"):
         relay.refuse(method, times=1000, where="/locations/us-central1")
-    values = {field: getattr(winner, field) for field in TrainingJobTrigger.fields} | {"max_outage": 2.0}
+    values = {field: getattr(winner, field) for field in TrainingJobTrigger.fields} | {"max_outage": 1.0}
     race = RaceTrigger(**values, jobs=[winner.job, loser.job])
     (event,) = asyncio.run(watch_together([race]))
     assert (event["name"], event["status"]) == (winner.job, "settled")

@@ -249,10 +249,11 @@ def test_race_marked_as_failed(training: Training) -> None:
 
 
 @pytest.mark.durability(
-    "Cleared while its jobs race for machines, as it runs or is deferred",
+    "Cleared while its jobs race for machines and it is deferred",
     "Starts anew and succeeds with the job that wins the new race.",
     "All are cancelled; one of each candidate takes their place.",
 )
+@deferrable
 def test_race_cleared(stage: Stage, training: Training, machines: str) -> None:
     """Clearing a task ends its race, and another one begins."""
     training.clear()

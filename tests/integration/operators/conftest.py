@@ -158,6 +158,25 @@ def train(dag: DAG) -> Callable[..., PersistentResourceCustomJobOperator]:
 
 
 @pytest.fixture
+def queue(dag: DAG) -> Callable[..., FlexStartTrainingOperator]:
+    """Make the task ``train`` with short pauses, which queues for an L4."""
+
+    def make(*args: str, **changes: Any) -> FlexStartTrainingOperator:
+        values: dict[str, Any] = {
+            "task_id": "train",
+            "container_uri": IMAGE,
+            "args": list(args) or ["succeed"],
+            "poll_interval": 0.05,
+            **L4,
+        }
+        if "candidates" not in changes:
+            values["region"] = REGION
+        return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
 def race(dag: DAG) -> Callable[..., FlexStartTrainingOperator]:
     """Make the task ``train`` with short pauses, which queues for an L4 in three regions."""
 

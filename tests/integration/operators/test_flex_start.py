@@ -18,15 +18,13 @@ from airflow_vertex_persistent.exceptions import (
     QuotaExceededError,
     ServiceUnreachableError,
 )
-from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.specs.candidates import candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow.sdk import DAG
-
+    from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
     from tests.conftest import Relay
     from tests.integration.conftest import Cloud
     from tests.integration.operators.conftest import Run
@@ -41,25 +39,6 @@ L4 = {"machine_type": "g2-standard-4", "accelerator_type": "NVIDIA_L4", "acceler
 NOTHING_HERE = {"europe-west4/*": "never"}
 NOTHING = {"*/*": "never"}
 BOTH = [candidate(region=HERE, max_wait_duration=0.5), candidate(region=THERE, max_wait_duration=60)]
-
-
-@pytest.fixture
-def queue(dag: DAG) -> Make:
-    """Make the task ``train`` with short pauses, which queues for an L4."""
-
-    def make(*args: str, **changes: Any) -> FlexStartTrainingOperator:
-        values: dict[str, Any] = {
-            "task_id": "train",
-            "container_uri": IMAGE,
-            "args": list(args) or ["succeed"],
-            "poll_interval": 0.05,
-            **L4,
-        }
-        if "candidates" not in changes:
-            values["region"] = HERE
-        return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
-
-    return make
 
 
 def jobs(cloud: Cloud) -> list[Any]:

@@ -94,20 +94,29 @@ def test_one_that_waits_in_vain_leaves_the_others(
 
 
 def test_a_winner_that_loses_its_machines(
-    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+    start_cloud: Callable[..., Cloud],
+    race: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
 ) -> None:
     """The candidates that were cancelled for it race again, without it."""
-    taken = "1, then 0 after 1.5 s"
-    cloud = start_cloud(stock=stock(taken, "0, then 1 after 3 s", "never"), spot_restarts=0)
-    first = candidate(region=REGIONS[0], strategy="spot")
-    race(
-        "{{ 'x' }}",
-        args=["sleep", "2.5"],
-        candidates=[first, *(candidate(region=region) for region in REGIONS[1:])],
-        deferrable=deferrable,
-    )
-    result = run_dag().result()
-    assert (result["region"], result["candidate"]) == ("us-central1", 1)
+    cloud = start_cloud(stock=stock("1", "never", "never"), spot_restarts=0)
+
+    def come_and_go() -> None:
+        with EmulatorControl(cloud.address) as control:
+            won = ["running", "cancelled", "cancelled"]
+            cloud.wait_for(lambda: cloud.states_in(*REGIONS) == won, "one has won")
+            control.set_stock(f"{REGIONS[0]}/g2-standard-4", 0)
+            control.set_stock(f"{REGIONS[1]}/g2-standard-4", 1)
+
+    first = candidate(region=REGIONS[0], strategy="spot", args=["sleep", "600"])
+    others = [candidate(region=region, args=["succeed"]) for region in REGIONS[1:]]
+    race(candidates=[first, *others], deferrable=deferrable)
+    with meanwhile(come_and_go):
+        run = run_dag()
+    assert (run.result()["region"], run.result()["candidate"]) == ("us-central1", 1)
     assert cloud.states_in(*REGIONS) == ["failed", "cancelled", "succeeded", "cancelled", "cancelled"]
 
 

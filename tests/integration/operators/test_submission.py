@@ -14,8 +14,10 @@ from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+from airflow_vertex_persistent.operators.cancelling import cancel_jobs_of, cancel_older
 from airflow_vertex_persistent.operators.execution import Execution
-from airflow_vertex_persistent.operators.submission import Submission, cancel_jobs_of, cancel_older, jobs_of
+from airflow_vertex_persistent.operators.listing import jobs_of
+from airflow_vertex_persistent.operators.submission import Submission
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def submission(cloud: Cloud, execution: Execution, **changes: Any) -> Submission
         "after_create": lambda _: None,
         "refused": lambda _: None,
         "after_end": lambda _: None,
+        "none_goes_on": lambda _: None,
         "wait_for": ended,
         "stopped": lambda: False,
         "log": LOG,
