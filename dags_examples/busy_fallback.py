@@ -13,6 +13,7 @@ Needs: the connection ``google_cloud_default``, a persistent resource that is up
 from ``trainer/``.
 """
 
+# [START busy_fallback]
 from __future__ import annotations
 
 import logging
@@ -30,7 +31,6 @@ BUCKET = "nightly-models"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 
 
-# [START busy_fallback]
 @dag(
     dag_id="busy_fallback",
     dag_display_name="On demand if busy",

@@ -13,6 +13,7 @@ Needs: the connection ``google_cloud_default``. It begins as a dry run: look at 
 change the default of ``only_report``.
 """
 
+# [START cancel_orphaned_jobs]
 from __future__ import annotations
 
 from datetime import timedelta
@@ -25,7 +26,6 @@ from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobs
 REGIONS = ["europe-west4"]
 
 
-# [START cancel_orphaned_jobs]
 @dag(
     dag_id="cancel_orphaned_jobs",
     dag_display_name="Cancel orphaned jobs",

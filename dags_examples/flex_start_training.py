@@ -12,6 +12,7 @@ Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs,
 DAG file names; the image is built from ``trainer/``, which stands for code that uses a GPU.
 """
 
+# [START flex_start_training]
 from __future__ import annotations
 
 import json
@@ -34,7 +35,6 @@ IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 LATEST = "digits/gpu/latest.json"
 
 
-# [START flex_start_training]
 @dag(
     dag_id="flex_start_training",
     dag_display_name="Queue for a GPU",

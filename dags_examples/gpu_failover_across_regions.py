@@ -12,6 +12,7 @@ Needs: the connection ``google_cloud_default``, quota for *preemptible* H100 GPU
 images that the DAG file names; the image is built from ``trainer/``, which stands for code that uses GPUs.
 """
 
+# [START gpu_failover_across_regions]
 from __future__ import annotations
 
 import logging
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 FOLDER = "digits/failover/{{ dag_run.run_after | ts_nodash }}"
 
 
-# [START gpu_failover_across_regions]
 # Yours to edit: in this order.
 CANDIDATES = [
     candidate(

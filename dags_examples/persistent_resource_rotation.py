@@ -14,6 +14,7 @@ that jobs use all day. A DAG that trains once a night deletes its machines after
 ``nightly_retraining.py``.
 """
 
+# [START persistent_resource_rotation]
 from __future__ import annotations
 
 from datetime import timedelta
@@ -24,7 +25,6 @@ from airflow.sdk import CronTriggerTimetable, Param, dag
 from airflow_vertex_persistent.operators.persistent_resource import CreatePersistentResourceOperator
 
 
-# [START persistent_resource_rotation]
 @dag(
     dag_id="persistent_resource_rotation",
     dag_display_name="Persistent resource rotation",

@@ -12,6 +12,7 @@ Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs,
 DAG file names; the image is built from ``trainer/``, which stands for code that uses a GPU.
 """
 
+# [START spot_with_checkpoints]
 from __future__ import annotations
 
 import logging
@@ -28,7 +29,6 @@ BUCKET = "nightly-models"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 
 
-# [START spot_with_checkpoints]
 @dag(
     dag_id="spot_with_checkpoints",
     dag_display_name="Spot with checkpoints",

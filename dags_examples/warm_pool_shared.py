@@ -11,6 +11,7 @@ Needs: the connection ``google_cloud_default``, and the bucket and the image tha
 built from ``trainer/``.
 """
 
+# [START warm_pool_shared]
 from __future__ import annotations
 
 import logging
@@ -38,7 +39,6 @@ MACHINE: dict[str, Any] = {"machine_type": "n1-standard-4"}
 DISK: dict[str, Any] = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100}
 
 
-# [START warm_pool_shared]
 @dag(
     dag_id="warm_pool_shared",
     dag_display_name="Shared warm machines",

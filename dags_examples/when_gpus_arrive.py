@@ -4,7 +4,7 @@ Do something at the moment when a job gets its GPUs.
 
 What happens: a job for eight H100s joins the queue of Flex Start, and its task ends at once. A sensor waits in the
 triggerer until the job runs, and begins and ends there: all night long no worker has anything to do with it. Then the
-people who watch its first epochs are told, with the addresses of job and log.
+people who watch its first epochs are told, with the address of the job's page.
 
 Why: nobody knows beforehand at which hour of which night the GPUs come, and from then on they cost money. Whatever
 is only of use beside a running job starts at that moment, and not with the DAG.
@@ -16,6 +16,7 @@ The DAG ends when the job has begun. The job is its own master from then on: no 
 it, and a training that fails leaves this run green.
 """
 
+# [START when_gpus_arrive]
 from __future__ import annotations
 
 import logging
@@ -33,7 +34,6 @@ BUCKET = "nightly-models"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 
 
-# [START when_gpus_arrive]
 @dag(
     dag_id="when_gpus_arrive",
     dag_display_name="When the GPUs arrive",
