@@ -26,13 +26,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
-from airflow_vertex_persistent.permissions import (
-    ACT_AS,
-    IMPERSONATE,
-    ROLES,
-    denied_account,
-    denied_permission,
-)
+from airflow_vertex_persistent.permissions import denied_permission
 from airflow_vertex_persistent.states import (
     FLEX_START,
     SPOT,
@@ -45,8 +39,6 @@ from airflow_vertex_persistent.states import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from google.api_core.exceptions import GoogleAPICallError
 
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -151,11 +143,14 @@ _QUOTA_TEXT = re.compile(r"quota metrics exceed|quotas are exceeded", re.IGNOREC
 _RATE_TEXT = re.compile(r"per minute|rate limit|too many requests", re.IGNORECASE)
 _STOCKOUT_TEXT = re.compile(r"resources are insufficient|insufficient resources|stockout", re.IGNORECASE)
 _EXIT_TEXT = re.compile(r"exited with a non-zero status")
+# What the text of an expired wait, which is not documented, may speak of.
+_WAIT_TEXT = re.compile(r"wait|expire|deadline|timed? ?-?out|capacity|provision", re.IGNORECASE)
+_CANCELLED_TEXT = re.compile(r"cancell?ed\.?", re.IGNORECASE)
 _INTERRUPTED_TEXT = re.compile(r"internal error", re.IGNORECASE)
 _REPLICA_TEXT = re.compile(r"replicas? (workerpool\d+-\d+)")
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13  # google.rpc.Code
-# What the service's end of a wait may differ from the limit.
-_CLOCK_SECONDS = 1.0
+# By how much the service may end a wait before its limit, and after it.
+_CLOCK_SECONDS, _EXPIRY_SECONDS = 1.0, 60.0
 
 
 def call_problem(error: BaseException) -> CallProblem | None:
@@ -229,29 +224,41 @@ def _log_text(details: Mapping[str, Any]) -> str:
 
 
 def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
+    text, cancelled = snapshot["error_message"], job_phase(snapshot["state"]) is JobPhase.CANCELLED
     if _waited_in_vain(snapshot):
-        return MaxWaitExceededError, "let it wait longer (max_wait_duration), or elsewhere (candidates)."
+        return MaxWaitExceededError, capacity_next_step(snapshot["strategy"])
+    # By the clock a job runs from its first start on, whatever machines it has lost since: its text goes first.
+    if not cancelled and (told := _told_class(snapshot)):
+        return told
     if _ran_out_of_time(snapshot):
         return JobTimedOutError, "raise max_run_duration, or make the training resume from its checkpoints."
-    if job_phase(snapshot["state"]) is JobPhase.CANCELLED:
+    if cancelled:
         return (
             JobCancelledError,
             "find out who cancelled it, or deleted its persistent resource; clear the task to run it again.",
         )
-    return _failure_class(snapshot)
+    where = "the log of the replica named above" if failed_replica(text) else "the end of its log"
+    return JobFailedError, f"read {where}; a retry runs the same code again."
 
 
-def _failure_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
-    text = snapshot["error_message"]
-    if _QUOTA_TEXT.search(text):
-        return QuotaExceededError, quota_next_step(snapshot["strategy"])
-    if _STOCKOUT_TEXT.search(text) or snapshot["error_code"] == _RESOURCE_EXHAUSTED:
-        return CapacityError, "try again later, in another region, or with another machine type."
-    interrupted = snapshot["error_code"] == _INTERNAL or _INTERRUPTED_TEXT.search(text)
-    if interrupted and not _EXIT_TEXT.search(text):
+def _told_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str] | None:
+    text, code = snapshot["error_message"], snapshot["error_code"]
+    if short_of := _shortage(text, snapshot["strategy"], exhausted=code == _RESOURCE_EXHAUSTED):
+        return short_of
+    if (code == _INTERNAL or _INTERRUPTED_TEXT.search(text)) and not _EXIT_TEXT.search(text):
         return JobInterruptedError, "try again; if it happens again, look at the service's status."
-    log = "the log of the replica named above" if failed_replica(text) else "the end of its log"
-    return JobFailedError, f"read {log}; a retry runs the same code again."
+    return None
+
+
+def _shortage(
+    text: str, strategy: str | None, *, exhausted: bool = False
+) -> tuple[type[VertexTrainingError], str] | None:
+    """Return which error a text of the service is that speaks of a lack of quota or of machines."""
+    if _QUOTA_TEXT.search(text):
+        return QuotaExceededError, quota_next_step(strategy)
+    if exhausted or _STOCKOUT_TEXT.search(text):
+        return CapacityError, capacity_next_step(strategy)
+    return None
 
 
 def is_lack_of_machines(error: VertexTrainingError, *, next_on_quota: bool) -> bool:
@@ -266,16 +273,27 @@ def is_lack_of_machines(error: VertexTrainingError, *, next_on_quota: bool) -> b
 def _waited_in_vain(snapshot: JobSnapshot) -> bool:
     """
     Tell whether a Flex Start job ended at the end of its wait: in which state is not documented, nor with
-    what text.
+    what text. One that says something else has ended for that.
     """
-    never_ran = snapshot["start_time"] is None
     waited = seconds_between(snapshot["create_time"], snapshot["end_time"])
-    limit = max_wait_seconds(snapshot)
-    return bool(never_ran and waited and limit and limit <= waited + _CLOCK_SECONDS)
+    limit, text = max_wait_seconds(snapshot), snapshot["error_message"]
+    if snapshot["start_time"] is not None or not waited or not limit or waited + _CLOCK_SECONDS < limit:
+        return False
+    if _CANCELLED_TEXT.fullmatch(text):
+        return waited <= limit + _EXPIRY_SECONDS  # whoever cancels it later is somebody else
+    return not text or bool(_STOCKOUT_TEXT.search(text) or _WAIT_TEXT.search(text))
+
+
+def capacity_next_step(strategy: str | None) -> str:
+    """Return what to do when there are no machines for jobs of a strategy; ``None``: for anything else."""
+    fix = "try again later, in another region, or with fewer or other machines"
+    if strategy is None:
+        return f"{fix}."
+    return f"{fix} (candidates), or let it wait longer (max_wait_duration)."
 
 
 def quota_next_step(strategy: str | None) -> str:
-    """Return what to do about a quota that is used up by jobs of a strategy."""
+    """Return what to do about a quota that is used up by jobs of a strategy; ``None``: by anything else."""
     fix = "ask for more of the quota named above, or use fewer machines."
     if strategy not in {FLEX_START, SPOT}:
         return fix
@@ -297,46 +315,7 @@ def _ran_out_of_time(snapshot: JobSnapshot) -> bool:
 def resource_error(name: ResourceName, state: str, message: str) -> VertexTrainingError:
     """Return the typed error of a persistent resource that is lost, from the service's own reason."""
     text = message or "the service gave no reason"
-    if _QUOTA_TEXT.search(message):
-        error_class: type[VertexTrainingError] = QuotaExceededError
-        next_step = quota_next_step(None)
-    elif _STOCKOUT_TEXT.search(message):
-        error_class = CapacityError
-        next_step = "try again later, in another region, or with fewer or other machines."
-    else:
-        error_class = PersistentResourceError
-        next_step = "create it again."
+    error_class, next_step = _shortage(message, None) or (PersistentResourceError, "create it again.")
     return error_class(
         f"{name} is in {state}: {text}\nNext step: delete it if it is still there; {next_step}"
-    )
-
-
-def permission_error(
-    error: GoogleAPICallError, permission: str, thing: str, callers: Sequence[str]
-) -> PermissionDeniedError:
-    """
-    Return the typed error of a call that was denied.
-
-    :param permission: What the call needs; one that the service's text names wins.
-    :param thing: Full name of what the call was about.
-    :param callers: Who calls, last, and who impersonates whom to get there.
-    """
-    text = error.message or ""
-    caller, place = callers[-1], "in the project"
-    permission = denied_permission(text) or permission
-    if permission == ACT_AS:
-        thing, place = denied_account(text) or "the service account that it is to run as", "on that account"
-    elif permission == IMPERSONATE:
-        caller, thing, place = " or ".join(callers[:-1] or callers), caller, "on that account"
-    roles = " or ".join(ROLES.get(permission, ())) or f"a role that has {permission}"
-    verb, next_step = "lacks", f"grant it {roles} {place}."
-    if error.reason not in {None, "IAM_PERMISSION_DENIED"}:
-        verb = "was refused"
-        next_step = (
-            f"do what the service says: {error.reason} can also be the project's id, its APIs or billing, or a "
-            f"policy of the organization. The call itself needs {roles} {place}."
-        )
-    return PermissionDeniedError(
-        f"Permission denied: {caller} {verb} {permission} on {thing}\n"
-        f"The service says: {text}\nNext step: {next_step}"
     )

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which IAM permission a call needs, which predefined roles have it, and which one a refusal names."""
+"""Which IAM permission a call needs, which predefined roles have it, and what a refusal says of both."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.api_core.exceptions import GoogleAPICallError
 
 PERMISSIONS = {
     "CreateCustomJob": "aiplatform.customJobs.create",
@@ -65,3 +71,32 @@ def denied_account(text: str) -> str | None:
     """Return the service account that the service's text says may not be acted as, ``None`` if it names none."""
     match = _ACCOUNT.search(text)
     return match and match[1]
+
+
+def denial_text(error: GoogleAPICallError, permission: str, thing: str, callers: Sequence[str]) -> str:
+    """
+    Return what to tell of a call that was denied: which permission, which role has it, and which account lacks it.
+
+    :param permission: What the call needs; one that the service's text names wins.
+    :param thing: Full name of what the call was about.
+    :param callers: Who calls, last, and who impersonates whom to get there.
+    """
+    text = error.message or ""
+    caller, place = callers[-1], "in the project"
+    permission = denied_permission(text) or permission
+    if permission == ACT_AS:
+        thing, place = denied_account(text) or "the service account that it is to run as", "on that account"
+    elif permission == IMPERSONATE:
+        caller, thing, place = " or ".join(callers[:-1] or callers), caller, "on that account"
+    roles = " or ".join(ROLES.get(permission, ())) or f"a role that has {permission}"
+    verb, next_step = "lacks", f"grant it {roles} {place}."
+    if error.reason not in {None, "IAM_PERMISSION_DENIED"}:
+        verb = "was refused"
+        next_step = (
+            f"do what the service says: {error.reason} can also be the project's id, its APIs or billing, or a "
+            f"policy of the organization. The call itself needs {roles} {place}."
+        )
+    return (
+        f"Permission denied: {caller} {verb} {permission} on {thing}\n"
+        f"The service says: {text}\nNext step: {next_step}"
+    )

@@ -24,11 +24,11 @@ from google.api_core.retry import AsyncRetry, Retry
 from airflow_vertex_persistent.exceptions import (
     CallProblem,
     InvalidRequestError,
+    PermissionDeniedError,
     call_problem,
     is_transient,
-    permission_error,
 )
-from airflow_vertex_persistent.permissions import PERMISSIONS
+from airflow_vertex_persistent.permissions import PERMISSIONS, denial_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -160,7 +160,7 @@ class VertexHook(GoogleBaseHook):
             # When the service does not know who calls, no role helps.
             if isinstance(error, Unauthenticated) or call_problem(error) is not CallProblem.DENIED:
                 raise
-            raise permission_error(error, permission, thing, self.callers) from error
+            raise PermissionDeniedError(denial_text(error, permission, thing, self.callers)) from error
 
     def client(self, client_class: type[ClientT], region: str) -> ClientT:
         """

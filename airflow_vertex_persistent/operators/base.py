@@ -23,6 +23,8 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
     VertexTrainingError,
     call_problem,
+    capacity_next_step,
+    quota_next_step,
 )
 from airflow_vertex_persistent.specs.checks import check_region, seconds
 
@@ -167,11 +169,11 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
                 raise ServiceUnreachableError(f"No {subject}: {error}\n{WHEN_UNREACHABLE}") from error
             case CallProblem.CAPACITY:
                 raise CapacityError(
-                    f"No {subject}: {error}\nNext step: try again later, elsewhere, or with other machines."
+                    f"No {subject}: {error}\nNext step: {capacity_next_step(None)}"
                 ) from error
             case CallProblem.QUOTA:
                 raise QuotaExceededError(
-                    f"No {subject}: {error}\nNext step: ask for more of that quota, or use fewer machines."
+                    f"No {subject}: {error}\nNext step: {quota_next_step(None)}"
                 ) from error
             case CallProblem.DENIED if not isinstance(error, PermissionDeniedError):
                 raise VertexTrainingError(

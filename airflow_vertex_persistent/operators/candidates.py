@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.exceptions import (
     MaxWaitExceededError,
     VertexTrainingError,
+    capacity_next_step,
     is_lack_of_machines,
 )
 from airflow_vertex_persistent.operators.waiting import NextStep, first_line
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
-
-WHEN_THERE_ARE_NONE = (
-    "Next step: try again later, let it wait longer (max_wait_duration), or elsewhere (candidates)."
-)
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,15 @@ class CandidatePolicy:
             said = f"Next: {', '.join(map(self._text, following))}"
             return NextStep(execution.going_on(), said)
         outcomes = "".join(f"\n  {self._text(number)}: {outcome}" for number, outcome in execution.tried)
-        end = type(error)(f"No candidate got machines:{outcomes}\n{WHEN_THERE_ARE_NONE}")
+        end = type(error)(
+            f"No candidate got machines:{outcomes}\nNext step: {capacity_next_step(FLEX_START)}"
+        )
         return NextStep(execution.from_the_first(), error=end)
 
     def overdue_error(self, job: JobSnapshot) -> VertexTrainingError:
         """Return the error of a job that was cancelled at its deadline."""
         waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
         return MaxWaitExceededError(
-            f"{job['job']} has waited for {waited:.0f} seconds for machines and was cancelled\n{WHEN_THERE_ARE_NONE}"
+            f"{job['job']} has waited for {waited:.0f} seconds for machines and was cancelled\n"
+            f"Next step: {capacity_next_step(job['strategy'])}"
         )

@@ -11,10 +11,10 @@ from airflow_vertex_persistent.exceptions import (
     CapacityError,
     QuotaExceededError,
     call_problem,
+    capacity_next_step,
     quota_next_step,
 )
 from airflow_vertex_persistent.operators.candidates import (
-    WHEN_THERE_ARE_NONE,
     CandidatePolicy,
     Place,
 )
@@ -184,13 +184,12 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
+        strategy = request.job["job_spec"]["scheduling"]["strategy"]
         match call_problem(error):
             case CallProblem.CAPACITY:
-                raise NoMachinesError(
-                    CapacityError(f"No custom job: {error}\n{WHEN_THERE_ARE_NONE}")
-                ) from error
+                text = f"No custom job: {error}\nNext step: {capacity_next_step(strategy)}"
+                raise NoMachinesError(CapacityError(text)) from error
             case CallProblem.QUOTA:
-                strategy = request.job["job_spec"]["scheduling"]["strategy"]
                 text = f"No custom job: {error}\nNext step: {quota_next_step(strategy)}"
                 refusal = QuotaExceededError(text)
                 if not self.wait_policy(Problems("")).next_on_quota:

@@ -191,6 +191,8 @@ def test_our_own_errors_are_not_the_service_s(error: Exception) -> None:
         ({"max_run_seconds": 600.0, "error_message": "The job ran out of time."}, JobTimedOutError),
         ({"max_run_seconds": 600.0, "state": "JOB_STATE_CANCELLED", "error_code": 1}, JobTimedOutError),
         ({"max_run_seconds": 600.0, "state": "JOB_STATE_EXPIRED"}, JobTimedOutError),
+        ({"max_run_seconds": 600.0, "error_message": STOCKOUT, "strategy": "SPOT"}, CapacityError),
+        ({"max_run_seconds": 600.0, "error_message": "", "error_code": 13}, JobInterruptedError),
         ({"max_run_seconds": 601.0}, JobFailedError),
         ({"max_run_seconds": 601.0, "state": "JOB_STATE_CANCELLED"}, JobCancelledError),
         ({"max_run_seconds": 1.0, "start_time": None}, JobFailedError),
@@ -289,6 +291,22 @@ def test_a_wrong_request_lists_its_problems(problems: list[str], count: str) -> 
 DAY = 24 * 3600
 
 
+def never_ran(state: str, waited: int, limit: float | None, **changes: object) -> JobSnapshot:
+    """Return what a look at a Flex Start job says that has ended without having run."""
+    created = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    values: dict[str, object] = {
+        "state": state,
+        "strategy": "FLEX_START",
+        "max_wait_seconds": limit,
+        "create_time": created.isoformat(),
+        "start_time": None,
+        "end_time": (created + timedelta(seconds=waited)).isoformat(),
+        "error_code": 0,
+        "error_message": "",
+    }
+    return snapshot(**{**values, **changes})
+
+
 @pytest.mark.parametrize("state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"])
 @pytest.mark.parametrize(
     ("waited", "limit", "in_vain"),
@@ -305,18 +323,44 @@ def test_flex_start_that_waited_in_vain(
     state: str, waited: int, limit: float | None, *, in_vain: bool
 ) -> None:
     """Whatever state the service ends it in, a job that never ran in all its time for that has waited too long."""
-    created = datetime(2026, 11, 22, 2, tzinfo=UTC)
-    error = job_error(
-        snapshot(
-            state=state,
-            strategy="FLEX_START",
-            max_wait_seconds=limit,
-            create_time=created.isoformat(),
-            start_time=None,
-            end_time=(created + timedelta(seconds=waited)).isoformat(),
-        )
-    )
+    error = job_error(never_ran(state, waited, limit))
     assert isinstance(error, MaxWaitExceededError) is in_vain
+
+
+@pytest.mark.parametrize(
+    ("state", "waited", "text", "kind"),
+    [
+        ("FAILED", 1800, STOCKOUT, MaxWaitExceededError),
+        ("FAILED", 9000, "The job timed out while it waited for machines.", MaxWaitExceededError),
+        ("FAILED", 1900, "Image not found: europe-docker.pkg.dev/acme/training/llm:1", JobFailedError),
+        ("FAILED", 1900, EXIT_1, JobFailedError),
+        ("FAILED", 1900, QUOTA_AT_CREATE, QuotaExceededError),
+        ("FAILED", 1900, "Internal error occurred for the current attempt", JobInterruptedError),
+        ("EXPIRED", 1800, "The job has expired.", MaxWaitExceededError),
+        ("CANCELLED", 1800, STOCKOUT, MaxWaitExceededError),
+        ("CANCELLED", 1801, "CANCELED", MaxWaitExceededError),
+        ("CANCELLED", 1900, "CANCELED", JobCancelledError),
+        ("CANCELLED", 1800, "Cancelled by ann@acme.com.", JobCancelledError),
+    ],
+)
+def test_what_else_ends_a_job_after_its_wait(
+    state: str, waited: int, text: str, kind: type[Exception]
+) -> None:
+    """A job that gets its machines late and fails before it runs has ended for what its text says."""
+    job = never_ran(f"JOB_STATE_{state}", waited, 1800.0, error_message=text)
+    assert type(job_error(job)) is kind
+
+
+@pytest.mark.parametrize(("strategy", "told"), [("FLEX_START", True), ("STANDARD", True), (None, False)])
+def test_what_to_do_without_machines(strategy: str | None, *, told: bool) -> None:
+    """Every lack of machines has one advice; who can name other places and a longer wait is told how."""
+    job = snapshot(strategy=strategy, start_time=None, error_message=STOCKOUT)
+    texts = [str(job_error(job)).rpartition("Next step: ")[2]]
+    if strategy is None:
+        texts.append(str(resource_error(NAME, "ERROR", STOCKOUT)).rpartition("; ")[2])
+    for text in texts:
+        assert text.startswith("try again later, in another region, or with fewer or other machines")
+        assert ("(candidates)" in text and "(max_wait_duration)" in text) is told
 
 
 @pytest.mark.parametrize(("strategy", "told"), [("FLEX_START", True), ("SPOT", True), (None, False)])

@@ -13,13 +13,13 @@ from airflow_vertex_persistent.exceptions import (
     PermissionDeniedError,
     call_problem,
     is_transient,
-    permission_error,
 )
 from airflow_vertex_persistent.permissions import (
     ACT_AS,
     IMPERSONATE,
     PERMISSIONS,
     ROLES,
+    denial_text,
     denied_account,
     denied_permission,
 )
@@ -38,7 +38,7 @@ NO_TOKEN = (
 
 def said(error: Any, permission: str = CREATE, callers: tuple[str, ...] = (CONNECTED, CALLER)) -> list[str]:
     """Return the lines that are told of a denied call."""
-    return str(permission_error(error, permission, PLACE, callers)).splitlines()
+    return denial_text(error, permission, PLACE, callers).splitlines()
 
 
 def test_every_permission_has_a_role() -> None:

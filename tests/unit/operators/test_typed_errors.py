@@ -34,6 +34,7 @@ QUOTA = (
         ),
         (api.InvalidArgument("bad machine"), AirflowFailException, "Vertex AI refused the custom job: "),
         (api.ResourceExhausted(QUOTA), QuotaExceededError, QUOTA),
+        (api.ResourceExhausted(QUOTA), QuotaExceededError, "ask for more of the quota named above"),
         (AWAY, ServiceUnreachableError, "Next step: look at the service's status;"),
         (api.ResourceExhausted("Resources are insufficient in region: r."), CapacityError, "try again later"),
         (
