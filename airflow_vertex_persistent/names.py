@@ -44,6 +44,10 @@ Identity = tuple[str, str, str]
 """Region, kind and id of a thing: what two names of it have in common."""
 
 
+CUSTOM_JOBS = "customJobs"
+"""Collection of the jobs that this package makes and watches."""
+
+
 @dataclass(frozen=True)
 class ResourceName:
     """

@@ -209,11 +209,16 @@ def settled_snapshot(event: Mapping[str, Any]) -> Any:
     if event["status"] == "denied":
         raise PermissionDeniedError(error)
     if event["status"] == "failed":
-        raise VertexTrainingError(
-            f"Vertex AI refused to answer about {name}: {error}\n"
-            "Next step: look whether it still exists, and at the credentials of the task's connection."
-        )
+        raise no_answer_error(name, error)
     return event["snapshot"]
+
+
+def no_answer_error(name: object, error: object) -> VertexTrainingError:
+    """Return the error of a watch that has ended since the service refused to tell of the thing."""
+    return VertexTrainingError(
+        f"Vertex AI refused to answer about {name}: {error}\n"
+        "Next step: look whether it still exists, and at the credentials of the task's connection."
+    )
 
 
 def is_last_attempt(task: BaseOperator, context: Context, error: Exception) -> bool:

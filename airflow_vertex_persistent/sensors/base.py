@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_vertex_persistent.exceptions import ServiceUnreachableError, VertexTrainingError, is_transient
+from airflow_vertex_persistent.exceptions import (
+    PermissionDeniedError,
+    ServiceUnreachableError,
+    VertexTrainingError,
+    call_problem,
+    is_transient,
+)
 from airflow_vertex_persistent.operators.base import (
     WHEN_UNREACHABLE,
     VertexOperator,
+    no_answer_error,
     settled_snapshot,
     typed_errors,
 )
@@ -79,10 +86,12 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
             try:
                 snapshot = self.look(trigger.name)
             except Exception as error:
-                if not is_transient(error):
+                if is_transient(error):
+                    self._wait_out(error, trigger, context)
+                    return PokeReturnValue(is_done=False)
+                if call_problem(error) is None or isinstance(error, PermissionDeniedError):
                     raise
-                self._wait_out(error, trigger, context)
-                return PokeReturnValue(is_done=False)
+                raise no_answer_error(trigger.name, error) from error
         self._end_outage(context)
         if not trigger.settled(snapshot):
             said = "not there" if snapshot is None else f"{snapshot['state']}{trigger.progress(snapshot)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_vertex_persistent.exceptions import CallProblem, VertexTrainingError, call_problem, job_error
+from airflow_vertex_persistent.exceptions import job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
 from airflow_vertex_persistent.names import job_console_url, job_logs_url
 from airflow_vertex_persistent.operators.execution import installation
@@ -50,6 +50,7 @@ class FlexStartSensor(VertexSensor):
     :raises CapacityError: It has ended for lack of machines before that.
     :raises QuotaExceededError: It has ended for lack of quota before that.
     :raises JobCancelledError: It was cancelled while it waited.
+    :raises VertexTrainingError: It is not there.
     :raises ServiceUnreachableError: Vertex AI gave no answer for ``max_outage``.
     :raises AirflowFailException: A parameter is wrong.
     :raises ValueError: While the DAG file is read: ``start_from_trigger`` does not go with what else was said.
@@ -102,19 +103,12 @@ class FlexStartSensor(VertexSensor):
             wanted["job"] = self.job.get("job")
         return machines_trigger(wanted, installation(), Problems(self.subject))
 
-    def look(self, name: ResourceName) -> JobSnapshot | None:
+    def look(self, name: ResourceName) -> JobSnapshot:
         """Return what the job is like now."""
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook, job_snapshot
 
         self._hook = self._hook or TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-        try:
-            return job_snapshot(self._hook.get_custom_job(name, once=True))
-        except Exception as error:
-            if call_problem(error) is CallProblem.MISSING:
-                raise VertexTrainingError(
-                    f"{name} is not there any more\nNext step: submit it again."
-                ) from error
-            raise
+        return job_snapshot(self._hook.get_custom_job(name, once=True))
 
     def sensed(self, snapshot: JobSnapshot, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the job is like when it has its machines, or raise why it never will."""

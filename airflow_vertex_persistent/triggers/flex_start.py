@@ -9,7 +9,7 @@ from airflow.triggers.base import BaseEventTrigger, TaskSuccessEvent, TriggerEve
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName, job_console_url, job_logs_url
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.states import has_started
@@ -43,9 +43,11 @@ def machines_trigger(
     for field in ("poll_interval", "max_outage"):
         values[field] = seconds(field, values[field], problems)
     try:
-        ResourceName.parse(str(values["job"]))
+        kind = ResourceName.parse(str(values["job"])).kind
     except ValueError:
-        fix = "write a job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
+        kind = None
+    if kind != CUSTOM_JOBS:
+        fix = "write a custom job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
         problems.add("job", values["job"], fix)
     problems.raise_if_any()
     return TrainingJobTrigger(**values, cancel_on_kill=False, installation=installation, until="started")

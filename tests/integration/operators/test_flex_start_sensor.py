@@ -11,6 +11,7 @@ from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     MaxWaitExceededError,
     ServiceUnreachableError,
+    VertexTrainingError,
 )
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
 from airflow_vertex_persistent.sensors.flex_start import FlexStartSensor
@@ -165,14 +166,37 @@ def test_an_outage_that_lasts(
 
 @in_each_mode
 @pytest.mark.usefixtures("empty_cloud")
-@pytest.mark.parametrize("job", ["1234", None, {"state": "JOB_STATE_RUNNING"}])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "1234",
+        None,
+        {"state": "JOB_STATE_RUNNING"},
+        "projects/acme/locations/europe-west4/persistentResources/nightly",
+        "projects/acme/locations/europe-west4/hyperparameterTuningJobs/1234",
+    ],
+    ids=["id", "none", "mapping", "resource", "tuning"],
+)
 def test_what_is_no_job(sense: Make, run_dag: Callable[[], Run], job: Any) -> None:
-    """A name that is none is told at once, with what it should be."""
+    """A name that is none of a custom job is told at once, with what it should be."""
     sense(job=job, poll_interval=0, retries=3)
     error = run_dag().error("sense")
     assert type(error) is AirflowFailException
     for part in ("\n  - job = ", "customJobs/1234", "\n  - poll_interval = 0"):
         assert part in str(error)
+
+
+@in_each_mode
+def test_a_job_that_is_not_there(empty_cloud: Cloud, sense: Make, run_dag: Callable[[], Run]) -> None:
+    """A job that somebody has deleted is told in the same words, however the task waits."""
+    name = f"projects/{empty_cloud.PROJECT}/locations/{HERE}/customJobs/1234"
+    sense(job=name)
+    error = run_dag().error("sense")
+    assert type(error) is VertexTrainingError
+    assert str(error).startswith(
+        f"Vertex AI refused to answer about {name}: 404 The CustomJob does not exist."
+    )
+    assert "\nNext step: look whether it still exists" in str(error)
 
 
 @pytest.mark.parametrize(
