@@ -19,7 +19,8 @@ from airflow_vertex_persistent.operators.warm_machines import (
 )
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import check_persistent_resource_id
-from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, custom_job
+from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, WARM_FIELDS, custom_job
+from airflow_vertex_persistent.specs.scheduling import check_warm_machines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,9 +99,11 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         if self.persistent_resource_id is None:
             # A template may have rendered to nothing; without the id the job would run on demand, and cost.
             check_persistent_resource_id(None, problems)
-        wanted = {field: getattr(self, field) for field in JOB_FIELDS}
+        wanted = {field: getattr(self, field) for field in (*JOB_FIELDS, *WARM_FIELDS)}
         wanted["config"] = config
-        return [custom_job(wanted, problems, default_display_name=default_display_name)]
+        request = custom_job(wanted, problems, default_display_name=default_display_name)
+        check_warm_machines(request.job["job_spec"], problems)
+        return [request]
 
     def wait_policy(self, problems: Problems) -> BusyPolicy:
         """Return what to do while other jobs have the machines."""

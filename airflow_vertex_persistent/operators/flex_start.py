@@ -66,7 +66,7 @@ class FlexStartTrainingOperator(RacingOperator):
     :param next_on_quota: Whether to try the next candidate also when the project's quota is used up. Default: no,
         that ends the task. (templated)
     :param allow_unlisted_accelerators: Submit also for accelerators that Flex Start did not have when this version
-        was made. Default: that is an error; for an accelerator that is not known at all, a warning.
+        was made. Default: that is an error; for one that the API did not have by then, a warning. (templated)
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
@@ -83,6 +83,7 @@ class FlexStartTrainingOperator(RacingOperator):
         "candidates",
         "candidate_order",
         "next_on_quota",
+        "allow_unlisted_accelerators",
         *RacingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -98,8 +99,8 @@ class FlexStartTrainingOperator(RacingOperator):
         max_wait_duration: Duration | None = None,
         candidates: list[dict[str, Any]] | None = None,
         candidate_order: CandidateOrder = "ordered",
-        next_on_quota: bool = False,
-        allow_unlisted_accelerators: bool = False,
+        next_on_quota: bool | str = False,
+        allow_unlisted_accelerators: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(region=region or "", **kwargs)
@@ -117,26 +118,29 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def job_requests(self, config: Any, default_display_name: str, problems: Problems) -> list[JobRequest]:
         """Return the custom job that is asked for, in each candidate."""
-        wanted = {field: getattr(self, field, None) for field in (*JOB_FIELDS, *QUEUE_FIELDS)}
+        wanted = {field: getattr(self, field) for field in (*JOB_FIELDS, *QUEUE_FIELDS)}
         wanted["config"] = config
         policy = self.wait_policy(problems)
+        unlisted = boolean("allow_unlisted_accelerators", self.allow_unlisted_accelerators, problems)
         requests: list[JobRequest] = []
-        for index, chosen in enumerate(read_candidates(self.candidates, problems)):
+        for index, chosen in read_candidates(self.candidates, problems).items():
             found = Problems(problems.subject)
             here = with_candidate(wanted, chosen)
             check_region(here["region"], found)
             request = custom_job(here, found, default_display_name=default_display_name)
-            self._complete(request, here["max_wait_duration"], found)
+            self._complete(request, here["max_wait_duration"], found, unlisted=bool(unlisted))
             if policy.race:
                 _check_entrant(request, here, requests, found)
             problems.absorb(found, self._field_of(index, chosen))
             requests.append(request)
-        if self._execution is None and len(requests) > 1:
+        if not problems and self._execution is None and len(requests) > 1:
             how = "in a race, all at once" if policy.race else "tried in this order"
             self.log.info("Candidates, %s:\n%s", how, "\n".join(policy.plan()))
         return requests
 
-    def _complete(self, request: JobRequest, limit: Duration | None, problems: Problems) -> None:
+    def _complete(
+        self, request: JobRequest, limit: Duration | None, problems: Problems, *, unlisted: bool
+    ) -> None:
         """Set the default strategy, and check what goes with the one that is chosen."""
         spec = request.job["job_spec"]
         scheduling = spec["scheduling"] = {"strategy": FLEX_START, **(spec.get("scheduling") or {})}
@@ -149,7 +153,7 @@ class FlexStartTrainingOperator(RacingOperator):
             spec,
             problems,
             rename=short_form_field if request.short_form else str,
-            allow_unlisted_accelerators=self.allow_unlisted_accelerators,
+            allow_unlisted_accelerators=unlisted,
         ):
             self.log.warning(warning)
 
@@ -165,10 +169,9 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def wait_policy(self, problems: Problems) -> CandidatePolicy:
         """Return which candidate comes after which."""
-        wanted = {field: getattr(self, field, None) for field in ("region", "machine_type", *QUEUE_FIELDS)}
-        places = [
-            Place.read({**wanted, **chosen}) for chosen in read_candidates(self.candidates, Problems(""))
-        ]
+        wanted = {field: getattr(self, field) for field in ("region", "machine_type", "max_wait_duration")}
+        candidates = read_candidates(self.candidates, Problems("")).values()
+        places = [Place.read({**wanted, **chosen}) for chosen in candidates]
         next_on_quota = boolean("next_on_quota", self.next_on_quota, problems)
         order = choice("candidate_order", self.candidate_order, get_args(CandidateOrder), problems)
         race = order == "race" and len(places) > 1

@@ -18,7 +18,7 @@ CANDIDATE_FIELDS = (
     "region",
     "strategy",
     "max_wait_duration",
-    *(field for field in SHORT_FORM if field != "resource_pool"),
+    *SHORT_FORM,
     "worker_pool_specs",
     "base_output_dir",
     "service_account",
@@ -69,14 +69,14 @@ def candidate(
     return {field: value for field, value in given.items() if value is not None}
 
 
-def read_candidates(value: Any, problems: Problems) -> list[dict[str, Any]]:
-    """Return the candidates that are written, one that says nothing when there are none."""
+def read_candidates(value: Any, problems: Problems) -> dict[int, dict[str, Any]]:
+    """Return the candidates that are written, by their numbers, one that says nothing when there are none."""
     if value is None:
-        return [{}]
-    if isinstance(value, str | Mapping) or not isinstance(value, list | tuple) or not value:
+        return {0: {}}
+    if not isinstance(value, list | tuple) or not value:
         problems.add_hidden("candidates", "write a list of candidate(region=..., machine_type=...)")
-        return []
-    found = []
+        return {}
+    found = {}
     for index, written in enumerate(value):
         path = f"candidates[{index}]"
         if not isinstance(written, Mapping):
@@ -87,7 +87,7 @@ def read_candidates(value: Any, problems: Problems) -> list[dict[str, Any]]:
                 problems.add_hidden(
                     f"{path}.{field}", unknown_field("a candidate", str(field), CANDIDATE_FIELDS)
                 )
-        found.append({field: item for field, item in written.items() if field in CANDIDATE_FIELDS})
+        found[index] = {field: item for field, item in written.items() if field in CANDIDATE_FIELDS}
     return found
 
 

@@ -61,6 +61,10 @@ class Problems:
         for field, text in other._lines.items():
             self._note(rename(field), text)
 
+    def __bool__(self) -> bool:
+        """Tell whether anything is wrong."""
+        return bool(self._lines)
+
     def raise_if_any(self) -> None:
         """
         End the check.

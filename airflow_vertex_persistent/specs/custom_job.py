@@ -28,11 +28,10 @@ _SPEC_FIELDS = (
     "experiment_run",
     "enable_web_access",
     "enable_dashboard_access",
-    "persistent_resource_id",
 )
 # Parameters that are fields of Scheduling under their own name.
 _SCHEDULING_FIELDS = ("restart_job_on_worker_restart", "disable_retries")
-# What `custom_job` reads.
+# What `custom_job` reads of every job.
 JOB_FIELDS = (
     "region",
     "display_name",
@@ -47,8 +46,9 @@ JOB_FIELDS = (
     *_SCHEDULING_FIELDS,
 )
 
-# What it reads of a job that queues for machines of its own.
+# What it reads of a job that is to have machines of its own, and of one that is to run on a persistent resource.
 QUEUE_FIELDS = ("strategy", "max_wait_duration")
+WARM_FIELDS = ("persistent_resource_id", "resource_pool")
 
 
 class JobRequest(NamedTuple):
@@ -77,9 +77,9 @@ def custom_job(
 
     What is written as a parameter wins over the same field in ``config``.
 
-    :param wanted: The fields of :data:`JOB_FIELDS`, and of :data:`QUEUE_FIELDS` where a job may queue for
-        machines, after templates were rendered. ``config`` is a mapping: a CustomJob body (``displayName``,
-        ``jobSpec``) or a CustomJobSpec (``workerPoolSpecs``).
+    :param wanted: The fields of :data:`JOB_FIELDS`, and of :data:`QUEUE_FIELDS` or :data:`WARM_FIELDS`, after
+        templates were rendered. ``config`` is a mapping: a CustomJob body (``displayName``, ``jobSpec``) or a
+        CustomJobSpec (``workerPoolSpecs``).
     :param problems: Hears of everything that is wrong.
     :param default_display_name: For a job that has none.
     """
@@ -152,11 +152,10 @@ def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) ->
         return None
     if used == ["container_uri"]:
         return None
-    for field in SHORT_FORM:
+    for field in (*SHORT_FORM, "resource_pool"):
         if field in given:
-            problems.add_hidden(
-                field, f"goes with container_uri; with {used[0]}, write it into the worker pool"
-            )
+            fix = f"goes with container_uri, the short form; with {used[0]} it is said in the worker pools"
+            problems.add_hidden(field, fix)
     return places[used[0]]
 
 
@@ -164,7 +163,7 @@ def _merge_parameters(
     given: Mapping[str, Any], body: dict[str, Any], spec: dict[str, Any], problems: Problems
 ) -> None:
     """Put the parameters where the API has them, over what ``config`` said."""
-    for field in _SPEC_FIELDS:
+    for field in (*_SPEC_FIELDS, "persistent_resource_id"):
         _put(spec, field, given.get(field))
     if "base_output_dir" in given:
         _put(spec, "base_output_directory", {"output_uri_prefix": given["base_output_dir"]})
@@ -210,7 +209,6 @@ def _check_job(job: Mapping[str, Any], problems: Problems) -> None:
     checks.check_labels(job.get("labels", {}), problems)
     if "persistent_resource_id" in spec:
         checks.check_persistent_resource_id(spec["persistent_resource_id"], problems)
-        _check_warm_machines(spec, problems)
     output = (spec.get("base_output_directory") or {}).get("output_uri_prefix")
     if output is not None:
         checks.check_gs_uri("base_output_dir", output, problems)
@@ -220,18 +218,3 @@ def _check_job(job: Mapping[str, Any], problems: Problems) -> None:
         checks.check_service_account(spec["service_account"], problems)
     if "tensorboard" in spec and "service_account" not in spec:
         problems.add("tensorboard", spec["tensorboard"], "needs a service_account that may write to it")
-
-
-def _check_warm_machines(spec: Mapping[str, Any], problems: Problems) -> None:
-    """Check what a job on a persistent resource cannot have: its machines are there already."""
-    strategy = (spec.get("scheduling") or {}).get("strategy")
-    if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", "STANDARD"}:
-        problems.add(
-            "scheduling.strategy",
-            strategy,
-            "leave it out, or leave out persistent_resource_id: a persistent resource has its machines",
-        )
-    for index, pool in enumerate(spec.get("worker_pool_specs") or []):
-        if (pool.get("machine_spec") or {}).get("reservation_affinity"):
-            path = f"worker_pool_specs[{index}].machine_spec.reservation_affinity"
-            problems.add_hidden(path, "leave it out: reservations do not go with a persistent resource")

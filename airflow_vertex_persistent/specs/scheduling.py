@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a job gets machines of its own: at once or not at all, preemptible ones, or from the queue of Flex Start."""
+"""How a job gets machines of its own, at once, preemptible or from the queue of Flex Start, and how it does not."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import Problems, choice
-from airflow_vertex_persistent.specs.machines import flex_start_problem
+from airflow_vertex_persistent.specs.machines import ACCELERATORS, flex_start_problem
 from airflow_vertex_persistent.specs.messages import comparable
 from airflow_vertex_persistent.states import FLEX_START, STANDARD
 
@@ -47,18 +47,28 @@ def check_own_machines(
         for index, pool in enumerate(job_spec.get("worker_pool_specs") or [])
         if pool.get("machine_spec")
     ]
-    if "persistent_resource_id" in job_spec and scheduling.get("strategy") == STANDARD:
-        fix = "leave it out, or use PersistentResourceCustomJobOperator"  # other strategies have been told
+    if "persistent_resource_id" in job_spec:
+        fix = "leave it out, or use PersistentResourceCustomJobOperator"
         found.add("persistent_resource_id", job_spec["persistent_resource_id"], fix)
     if scheduling.get("strategy") == FLEX_START:
         warnings = _check_accelerators(pools, found, allowed=allow_unlisted_accelerators)
         _check_one_configuration(pools, found)
         _check_run_duration(scheduling, found)
-    for path, machine in pools:
-        if scheduling.get("strategy") == FLEX_START and machine.get("reservation_affinity"):
-            found.add_hidden(f"{path}.reservation_affinity", "leave it out: Flex Start uses no reservation")
+        _check_reservations(pools, found)
     problems.absorb(found, rename)
     return warnings
+
+
+def check_warm_machines(job_spec: Mapping[str, Any], problems: Problems) -> None:
+    """Check what a job that is to run on a persistent resource cannot have: its machines are there already."""
+    strategy = (job_spec.get("scheduling") or {}).get("strategy")
+    if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", STANDARD}:
+        fix = "leave it out, or use FlexStartTrainingOperator: a persistent resource has its machines"
+        problems.add("scheduling.strategy", strategy, fix)
+    for index, pool in enumerate(job_spec.get("worker_pool_specs") or []):
+        if (pool.get("machine_spec") or {}).get("reservation_affinity"):
+            path = f"worker_pool_specs[{index}].machine_spec.reservation_affinity"
+            problems.add_hidden(path, "leave it out: reservations do not go with a persistent resource")
 
 
 def _check_accelerators(
@@ -70,7 +80,7 @@ def _check_accelerators(
         problem = flex_start_problem(accelerator)
         if problem is None or not machine.get("machine_type"):
             continue
-        if problem == "" or (allowed and accelerator is not None):
+        if accelerator is not None and (allowed or accelerator not in ACCELERATORS):
             warnings.append(f"Whether Flex Start has {accelerator} is not known here: the service will tell")
         elif accelerator is None:
             problems.add(f"{path}.accelerator_type", accelerator, problem)
@@ -86,6 +96,14 @@ def _check_one_configuration(pools: list[tuple[str, Mapping[str, Any]]], problem
         if comparable(machine) != comparable(first):
             fix = f"must be the same as {first_path}: Flex Start hands out machines of one configuration"
             problems.add_hidden(path, fix)
+
+
+def _check_reservations(pools: list[tuple[str, Mapping[str, Any]]], problems: Problems) -> None:
+    for path, machine in pools:
+        affinity = machine.get("reservation_affinity") or {}
+        if affinity and affinity.get("reservation_affinity_type") != "NO_RESERVATION":
+            fix = "leave it out, or write NO_RESERVATION: Flex Start uses none"
+            problems.add_hidden(f"{path}.reservation_affinity", fix)
 
 
 def _check_run_duration(scheduling: Mapping[str, Any], problems: Problems) -> None:

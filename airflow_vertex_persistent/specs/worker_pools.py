@@ -27,7 +27,6 @@ SHORT_FORM = (
     "replica_count",
     "boot_disk_type",
     "boot_disk_size_gb",
-    "resource_pool",
 )
 _RESOURCE_POOL = ("resource_pool", "resourcePool")
 
@@ -46,7 +45,7 @@ def short_form_pools(short: Mapping[str, Any], problems: Problems) -> list[dict[
     More than one replica means one primary in the first pool and the others in the second, as the service
     wants it.
 
-    :param short: The fields of :data:`SHORT_FORM` that are not ``None``.
+    :param short: The fields of :data:`SHORT_FORM` and the ``resource_pool`` that are not ``None``.
     """
     container: dict[str, Any] = {"image_uri": short["container_uri"]}
     for field in ("command", "args"):

@@ -51,6 +51,8 @@ RESULT_KEYS = {
     "console_url",
 }
 
+IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
+
 
 def test_success(cloud: Cloud, train: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
     """A job that succeeded gives the whole small result, each key also an XCom of its own."""
@@ -139,6 +141,8 @@ def test_a_wrong_request(cloud: Cloud, train: Make, run_dag: Callable[[], Run], 
     """A wrong request fails at once, without retries, in one message that lists every problem."""
     train(
         region="europe",
+        container_uri=IMAGE,
+        config={"scheduling": {"strategy": "SPOT"}},
         base_output_dir="models",
         replica_count=0,
         labels={"Team": "a"},
@@ -150,12 +154,13 @@ def test_a_wrong_request(cloud: Cloud, train: Make, run_dag: Callable[[], Run], 
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
     lines = str(error).splitlines()
-    assert lines[0] == "The custom job was not sent, 6 problems:"
+    assert lines[0] == "The custom job was not sent, 7 problems:"
     fields = {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]}
     assert fields == {
         "region",
         "base_output_dir",
         "replica_count",
+        "scheduling.strategy",
         "labels['Team']",
         "poll_interval",
         "max_outage",

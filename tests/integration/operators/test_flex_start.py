@@ -97,6 +97,7 @@ def test_the_next_place(
     start_cloud: Callable[..., Cloud],
     queue: Make,
     run_dag: Callable[[], Run],
+    capsys: pytest.CaptureFixture[str],
     expiry: str,
     *,
     deferrable: bool,
@@ -106,6 +107,7 @@ def test_the_next_place(
     there = candidate(region=THERE, container_uri=OTHER_IMAGE, base_output_dir="gs://nightly-models/us")
     queue(candidates=[BOTH[0], there], deferrable=deferrable, base_output_dir="gs://nightly-models/eu")
     result = run_dag().result()
+    assert capsys.readouterr().out.count("Candidates, tried in this order:") == 1
     assert (result["region"], result["candidate"]) == (THERE, 1)
     assert result["output_dir"] == "gs://nightly-models/us"
     assert ends(cloud) == [(HERE, expiry), (THERE, "succeeded")]
@@ -273,17 +275,51 @@ def test_a_wait_that_nobody_would_count(queue: Make, run_dag: Callable[[], Run])
 
 
 @pytest.mark.usefixtures("empty_cloud")
-def test_wrong_candidates(queue: Make, run_dag: Callable[[], Run]) -> None:
-    """Everything that is wrong is told at once, by candidate and field, and nothing is submitted or retried."""
-    wrong = [
+@pytest.mark.parametrize("scheduling", [None, {"strategy": "ON_DEMAND"}])
+def test_warm_machines_have_another_operator(
+    queue: Make, run_dag: Callable[[], Run], scheduling: dict[str, str] | None
+) -> None:
+    """A config with a persistent resource is refused, whatever it says of the way to get machines."""
+    config = {"persistentResourceId": "nightly", "scheduling": scheduling}
+    queue(config=config)
+    error = str(run_dag().error())
+    assert error.splitlines()[1:] == [
+        "  - persistent_resource_id = 'nightly': leave it out, or use PersistentResourceCustomJobOperator"
+    ]
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_machines_that_config_says(queue: Make, run_dag: Callable[[], Run]) -> None:
+    """No candidate changes the worker pools of config; the error says where its own would go."""
+    pool = {"machineSpec": {"machineType": "n1-standard-4"}, "containerSpec": {"imageUri": IMAGE}}
+    config = {"workerPoolSpecs": [pool], "scheduling": {"strategy": "STANDARD"}}
+    work: dict[str, Any] = dict.fromkeys(("container_uri", "args", *L4))
+    queue(**work, config=config, candidates=[candidate(region=HERE, machine_type="n1-standard-8")])
+    told = "\n  - candidates[0].machine_type: goes with container_uri, the short form; with config "
+    assert told in str(run_dag().error())
+
+
+@pytest.mark.usefixtures("empty_cloud")
+def test_wrong_candidates(queue: Make, run_dag: Callable[[], Run], capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that is wrong is told at once, by candidate and field; nothing is submitted, retried or planned."""
+    wrong: list[Any] = [
         candidate(region="Europe"),
         candidate(region=THERE, machine_type="n1-standard-4", accelerator_type="NVIDIA_TESLA_T4"),
         {"region": THERE, "machine": "g2"},
         candidate(machine_type="g2-standard-4", max_wait_duration=-1, strategy="often"),
+        THERE,
+        candidate(region="asia"),
     ]
-    queue(candidates=wrong, retries=3, next_on_quota="perhaps", labels={"Team": "A"})
+    queue(
+        candidates=wrong,
+        retries=3,
+        next_on_quota="perhaps",
+        allow_unlisted_accelerators="never",
+        labels={"Team": "A"},
+    )
     error = run_dag().error()
     assert type(error) is AirflowFailException
+    assert "Candidates, " not in capsys.readouterr().out
     for part in (
         "\n  - candidates[0].region = 'Europe': ",
         "\n  - candidates[1].accelerator_type = 'NVIDIA_TESLA_T4': Flex Start has no",
@@ -292,7 +328,10 @@ def test_wrong_candidates(queue: Make, run_dag: Callable[[], Run]) -> None:
         "\n  - candidates[3].max_wait_duration = -1: ",
         "\n  - candidates[3].strategy = 'often': ",
         "\n  - labels['Team']",
+        "\n  - candidates[4]: write a mapping",
+        "\n  - candidates[5].region = 'asia': ",
         "\n  - next_on_quota = 'perhaps': write True or False",
+        "\n  - allow_unlisted_accelerators = 'never': write True or False",
     ):
         assert part in str(error)
     assert str(error).count("labels[") == 1

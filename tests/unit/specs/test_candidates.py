@@ -22,7 +22,7 @@ def test_a_candidate_is_a_plain_mapping() -> None:
 
 def test_without_candidates_there_is_one() -> None:
     """It says nothing: the operator's own parameters hold."""
-    assert read_candidates(None, Problems("custom job")) == [{}]
+    assert read_candidates(None, Problems("custom job")) == {0: {}}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,10 @@ def test_without_candidates_there_is_one() -> None:
                 "candidates[1].wings: ",
             ],
         ),
+        (
+            ["us-central1", {"wings": 2}],
+            ["candidates[0]: write a mapping", "candidates[1].wings: a candidate has no such field"],
+        ),
     ],
 )
 def test_wrong_candidates(value: Any, told: list[str]) -> None:
@@ -49,6 +53,11 @@ def test_wrong_candidates(value: Any, told: list[str]) -> None:
         problems.raise_if_any()
     for problem, start in zip(caught.value.problems, told, strict=True):
         assert problem.startswith(start)
+
+
+def test_candidates_keep_their_numbers() -> None:
+    """What is told of the one after an entry that is none carries its own number."""
+    assert read_candidates(["us-central1", {"region": "a"}], Problems("custom job")) == {1: {"region": "a"}}
 
 
 @pytest.mark.parametrize(

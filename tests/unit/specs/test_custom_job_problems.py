@@ -40,14 +40,6 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
     [
         (
             {
-                **WRITTEN,
-                "persistent_resource_id": "nightly",
-                "config": {"scheduling": {"strategy": "FLEX_START"}},
-            },
-            "scheduling.strategy = 'FLEX_START': leave it out, or leave out persistent_resource_id: a persistent resource has its machines",
-        ),
-        (
-            {
                 "display_name": "n",
                 "config": {"worker_pool_specs": [POOL], "workerPoolSpecs": [POOL]},
             },
@@ -61,11 +53,11 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
         ),
         (
             {**WRITTEN, "args": ["--epochs"]},
-            "args: goes with container_uri; with worker_pool_specs, write it into the worker pool",
+            "args: goes with container_uri, the short form; with worker_pool_specs it is said in the worker pools",
         ),
         (
             {"display_name": "n", "config": {"workerPoolSpecs": [POOL]}, "machine_type": "n1-standard-4"},
-            "machine_type: goes with container_uri; with config, write it into the worker pool",
+            "machine_type: goes with container_uri, the short form; with config it is said in the worker pools",
         ),
         ({**SHORT, "display_name": ""}, "display_name = '': write 1 to 128 characters"),
         ({**SHORT, "labels": {"Team": "a"}}, "labels['Team']: a key has 1 to 64 of"),
@@ -212,7 +204,7 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
         ),
         (
             {**WRITTEN, "resource_pool": "gpus", **WARM},
-            "resource_pool: goes with container_uri; with worker_pool_specs, write it into the worker pool",
+            "resource_pool: goes with container_uri, the short form; with worker_pool_specs it is said in the worker pools",
         ),
         (
             {**WRITTEN, "worker_pool_specs": [pool(resourcePool="gpus")]},

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1.types import AcceleratorType
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.custom_job import custom_job
-from airflow_vertex_persistent.specs.scheduling import check_own_machines
+from airflow_vertex_persistent.specs.scheduling import check_own_machines, check_warm_machines
 
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/llm:1"
 H100: dict[str, Any] = {
@@ -28,6 +30,7 @@ FLEX_START_MACHINES = {
     "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
     "a4-highgpu-8g": ("NVIDIA_B200", 8),
 }
+FLEX_START_ACCELERATORS = {accelerator for accelerator, _ in FLEX_START_MACHINES.values()}
 
 
 def job_spec(problems: Problems, **wanted: Any) -> dict[str, Any]:
@@ -106,15 +109,6 @@ def test_the_machines_of_flex_start(machine_type: str, gpu: tuple[str, int]) -> 
         ({"max_wait_duration": -1}, "max_wait_duration = -1: must be 0 or more"),
         (
             {
-                "config": {
-                    "persistentResourceId": "warm",
-                    "workerPoolSpecs": [pool("a3-highgpu-8g", "NVIDIA_H100_80GB", 8)],
-                }
-            },
-            "scheduling.strategy = 'FLEX_START': leave it out, or leave out persistent_resource_id",
-        ),
-        (
-            {
                 "worker_pool_specs": [
                     pool("a3-highgpu-8g", "NVIDIA_H100_80GB", 8),
                     pool("g2-standard-4", "NVIDIA_L4", 1),
@@ -144,14 +138,50 @@ def test_what_flex_start_cannot_do(wanted: dict[str, Any], problem: str) -> None
     assert told.startswith(problem)
 
 
-def test_a_job_on_demand_has_no_persistent_resource() -> None:
-    """There is another operator for that."""
+@pytest.mark.parametrize("strategy", ["FLEX_START", "SPOT", "STANDARD", "ON_DEMAND"])
+def test_machines_of_its_own_are_not_warm(strategy: str) -> None:
+    """However a job gets machines of its own, there is another operator for a persistent resource."""
     config = {
         "persistentResourceId": "warm",
-        "workerPoolSpecs": [pool("n1-standard-4", "NVIDIA_TESLA_T4", 1)],
+        "workerPoolSpecs": [pool("a3-highgpu-8g", "NVIDIA_H100_80GB", 8)],
+        "scheduling": {"strategy": strategy},
     }
-    (told,) = problems_of(strategy="standard", config=config)
-    assert told.startswith("persistent_resource_id = 'warm': leave it out, or use Persistent")
+    (told,) = problems_of(strategy=None, config=config)
+    assert told.startswith(
+        "persistent_resource_id = 'warm': leave it out, or use PersistentResourceCustomJob"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({"scheduling": {"strategy": "ON_DEMAND"}}, []),
+        (
+            {"scheduling": {"strategy": "FLEX_START"}},
+            ["scheduling.strategy = 'FLEX_START': leave it out, or use FlexStartTrainingOperator"],
+        ),
+        (
+            {"worker_pool_specs": [{"machine_spec": {"reservation_affinity": {"key": "k"}}}]},
+            ["worker_pool_specs[0].machine_spec.reservation_affinity: leave it out"],
+        ),
+    ],
+)
+def test_what_warm_machines_are_not_asked_for_with(changes: dict[str, Any], told: list[str]) -> None:
+    """A persistent resource has its machines, so nothing says where others should come from."""
+    problems = Problems("custom job")
+    check_warm_machines({"worker_pool_specs": [{}], **changes}, problems)
+    assert bool(problems) is bool(told)
+    for line in told:
+        with pytest.raises(InvalidRequestError, match=re.escape(line)):
+            problems.raise_if_any()
+
+
+def test_an_affinity_to_no_reservation() -> None:
+    """Where the API wants it said that no reservation is used, that is no reservation."""
+    machine = {**H100, "reservation_affinity": {"reservation_affinity_type": "NO_RESERVATION"}}
+    work = {"machine_spec": machine, "container_spec": {"image_uri": IMAGE}}
+    assert problems_of(worker_pool_specs=[work]) == ()
 
 
 def test_what_others_can_do() -> None:
@@ -163,6 +193,19 @@ def test_what_others_can_do() -> None:
     }
     assert problems_of(strategy="spot", **t4) == ()
     assert problems_of(strategy="standard", max_run_duration=30 * 24 * 3600, **t4) == ()
+
+
+@pytest.mark.parametrize("accelerator", sorted(set(AcceleratorType.__members__) - FLEX_START_ACCELERATORS))
+def test_accelerators_that_flex_start_does_not_have(accelerator: str) -> None:
+    """All others that the API has are an error, a TPU like a GPU, until somebody says that this has changed."""
+    spec = {"worker_pool_specs": [pool("x1", accelerator, 1)], "scheduling": {"strategy": "FLEX_START"}}
+    problems = Problems("custom job")
+    assert check_own_machines(spec, problems) == []
+    with pytest.raises(InvalidRequestError, match=f"Flex Start has no {accelerator}; it has NVIDIA_L4, "):
+        problems.raise_if_any()
+    problems = Problems("custom job")
+    assert len(check_own_machines(spec, problems, allow_unlisted_accelerators=True)) == 1
+    assert not problems
 
 
 def test_accelerators_that_are_newer_than_this_package() -> None:
