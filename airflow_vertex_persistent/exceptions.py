@@ -103,7 +103,7 @@ class InvalidRequestError(ValueError):
     def __init__(self, subject: str, problems: Sequence[str]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"The {subject} was not sent, {count}:{lines}")
+        super().__init__(f"The {subject} is not possible like this, {count}:{lines}")
         self.problems = tuple(problems)
 
 

@@ -18,7 +18,9 @@ def training_result(
     """
     Return what a training task hands to the tasks after it.
 
-    The keys are always the same; what does not apply is ``None``. Times are RFC 3339 in UTC.
+    The keys are always the same; what does not apply is ``None``. Times are RFC 3339 in UTC. ``queued_seconds`` are
+    those of this job, not of candidates before it. ``running_seconds`` are those from the first start to the end: of
+    a Spot job, with the time after a preemption in which it waited for machines again.
 
     :param fallback: Where the job ran instead of where it was to run.
     :param candidate: Number of the place and shape that was chosen, from 0.

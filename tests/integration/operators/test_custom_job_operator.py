@@ -154,7 +154,7 @@ def test_a_wrong_request(cloud: Cloud, train: Make, run_dag: Callable[[], Run], 
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
     lines = str(error).splitlines()
-    assert lines[0] == "The custom job was not sent, 7 problems:"
+    assert lines[0] == "The custom job is not possible like this, 7 problems:"
     fields = {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]}
     assert fields == {
         "region",

@@ -265,42 +265,29 @@ def test_a_retry_takes_the_second_job_over(
 
 
 @pytest.mark.usefixtures("empty_cloud")
-def test_a_wait_that_nobody_would_count(queue: Make, run_dag: Callable[[], Run]) -> None:
-    """The service counts the wait of Flex Start only, and the task what is written as a parameter."""
-    pool = {"machineSpec": {"machineType": "n1-standard-4"}, "containerSpec": {"imageUri": IMAGE}}
-    config = {"workerPoolSpecs": [pool], "scheduling": {"strategy": "SPOT", "maxWaitDuration": "60s"}}
-    work: dict[str, Any] = dict.fromkeys(("container_uri", "args", *L4))
-    queue(**work, config=config)
-    assert "\n  - config.scheduling.max_wait_duration: goes with FLEX_START" in str(run_dag().error())
-
-
-@pytest.mark.usefixtures("empty_cloud")
-@pytest.mark.parametrize("scheduling", [None, {"strategy": "ON_DEMAND"}])
-def test_warm_machines_have_another_operator(
-    queue: Make, run_dag: Callable[[], Run], scheduling: dict[str, str] | None
+@pytest.mark.parametrize(
+    ("config", "changes", "told"),
+    [
+        ({"scheduling": {"strategy": "SPOT", "maxWaitDuration": "60s"}}, {}, "config.scheduling.max_wait"),
+        ({"persistentResourceId": "nightly"}, {}, "persistent_resource_id = 'nightly': leave it out, or use"),
+        ({}, {"candidates": [{"region": HERE, "machine_type": "m"}]}, "candidates[0].machine_type: goes"),
+    ],
+)
+def test_what_config_cannot_say(
+    queue: Make, run_dag: Callable[[], Run], config: dict[str, Any], changes: dict[str, Any], told: str
 ) -> None:
-    """A config with a persistent resource is refused, whatever it says of the way to get machines."""
-    config = {"persistentResourceId": "nightly", "scheduling": scheduling}
-    queue(config=config)
-    error = str(run_dag().error())
-    assert error.splitlines()[1:] == [
-        "  - persistent_resource_id = 'nightly': leave it out, or use PersistentResourceCustomJobOperator"
-    ]
-
-
-@pytest.mark.usefixtures("empty_cloud")
-def test_machines_that_config_says(queue: Make, run_dag: Callable[[], Run]) -> None:
-    """No candidate changes the worker pools of config; the error says where its own would go."""
-    pool = {"machineSpec": {"machineType": "n1-standard-4"}, "containerSpec": {"imageUri": IMAGE}}
-    config = {"workerPoolSpecs": [pool], "scheduling": {"strategy": "STANDARD"}}
+    """A wait that nobody would count, warm machines, and pools that differ between candidates, are told as such."""
+    pool = {"machineSpec": L4, "containerSpec": {"imageUri": IMAGE}}
     work: dict[str, Any] = dict.fromkeys(("container_uri", "args", *L4))
-    queue(**work, config=config, candidates=[candidate(region=HERE, machine_type="n1-standard-8")])
-    told = "\n  - candidates[0].machine_type: goes with container_uri, the short form; with config "
-    assert told in str(run_dag().error())
+    queue(**work, **changes, config={"workerPoolSpecs": [pool], **config})
+    (line,) = str(run_dag().error()).splitlines()[1:]
+    assert line.startswith(f"  - {told}")
 
 
 @pytest.mark.usefixtures("empty_cloud")
-def test_wrong_candidates(queue: Make, run_dag: Callable[[], Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_candidates(
+    queue: Make, run_dag: Callable[[], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Everything that is wrong is told at once, by candidate and field; nothing is submitted, retried or planned."""
     wrong: list[Any] = [
         candidate(region="Europe"),

@@ -139,7 +139,7 @@ def test_get_wrong(get: Make, run_dag: Callable[[], Run]) -> None:
     get(persistent_resource_id="Nightly", region="mars", missing_ok="perhaps", retries=3)
     error = run_dag().error("get")
     assert type(error) is AirflowFailException
-    assert str(error).startswith("The look at the persistent resource was not sent, 3 problems:")
+    assert str(error).startswith("The look at the persistent resource is not possible like this, 3 problems:")
     for field in ("persistent_resource_id", "region", "missing_ok"):
         assert f"  - {field} = " in str(error)
 
@@ -170,5 +170,5 @@ def test_list_wrong(list_all: Make, run_dag: Callable[[], Run], labels: Any) -> 
     list_all(region="mars", labels=labels, retries=3)
     error = run_dag().error("list")
     assert type(error) is AirflowFailException
-    assert str(error).startswith("The list of persistent resources was not sent, 2 problems:")
+    assert str(error).startswith("The list of persistent resources is not possible like this, 2 problems:")
     assert "  - labels" in str(error)

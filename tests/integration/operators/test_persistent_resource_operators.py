@@ -195,7 +195,7 @@ def test_create_wrong(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Ru
     error = run_dag().error("create")
     assert isinstance(error, AirflowFailException)
     lines = str(error).splitlines()
-    assert lines[0] == "The persistent resource was not sent, 7 problems:"
+    assert lines[0] == "The persistent resource is not possible like this, 7 problems:"
     assert {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]} == {
         "persistent_resource_id",
         "region",
@@ -275,5 +275,7 @@ def test_delete_wrong(cloud: Cloud, delete: Make, run_dag: Callable[[], Run]) ->
     delete(persistent_resource_id="Nightly", poll_interval="often", retries=3, deferrable=False)
     error = run_dag().error("delete")
     assert isinstance(error, AirflowFailException)
-    assert str(error).startswith("The deletion of the persistent resource was not sent, 2 problems:")
+    assert str(error).startswith(
+        "The deletion of the persistent resource is not possible like this, 2 problems:"
+    )
     assert cloud.resource() is not None

@@ -208,7 +208,9 @@ def test_reboot_wrong(cloud: Cloud, reboot: Make, run_dag: Callable[[], Run]) ->
     reboot(persistent_resource_id="Nightly", when_in_use="hope", poll_interval=0, retries=3, deferrable=False)
     error = run_dag().error("reboot")
     assert type(error) is AirflowFailException
-    assert str(error).startswith("The reboot of the persistent resource was not sent, 3 problems:")
+    assert str(error).startswith(
+        "The reboot of the persistent resource is not possible like this, 3 problems:"
+    )
     for field in ("persistent_resource_id", "when_in_use", "poll_interval"):
         assert f"  - {field} = " in str(error)
     assert cloud.resource() is not None

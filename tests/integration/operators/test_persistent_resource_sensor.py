@@ -219,7 +219,9 @@ def test_bad_input(sense: Make, run_dag: Callable[[], Run]) -> None:
     sense(persistent_resource_id="Nightly", region="mars", free_replicas="many", poll_interval=0, retries=3)
     error = run_dag().error("sense")
     assert type(error) is AirflowFailException
-    assert str(error).startswith("The wait for the persistent resource was not sent, 4 problems:")
+    assert str(error).startswith(
+        "The wait for the persistent resource is not possible like this, 4 problems:"
+    )
     for field in ("persistent_resource_id", "region", "free_replicas", "poll_interval"):
         assert f"  - {field} = " in str(error)
 

@@ -32,7 +32,11 @@ def test_a_machine_that_no_pool_has(
     train(machine_type="n1-standard-8", boot_disk_size_gb=200, retries=3, deferrable=deferrable)
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
-    for part in ("The custom job was not sent, 2 problems:", "machine_type", "boot_disk_size_gb"):
+    for part in (
+        "The custom job is not possible like this, 2 problems:",
+        "machine_type",
+        "boot_disk_size_gb",
+    ):
         assert part in str(error)
     assert relayed_cloud.all_jobs() == []
     assert relay.count("CreateCustomJob") == 0
@@ -165,7 +169,7 @@ def test_wrong_parameters(
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
     lines = str(error).splitlines()
-    assert lines[0] == "The custom job was not sent, 4 problems:"
+    assert lines[0] == "The custom job is not possible like this, 4 problems:"
     assert "  - when_busy = 'wait': write 'queue', 'fail' or 'on_demand'" in lines
     for field in ("region", "max_wait_duration", "resource_pool"):
         assert any(line.startswith(f"  - {field} = ") for line in lines)

@@ -253,7 +253,9 @@ def test_all_problems_come_in_one_message() -> None:
     checks.check_region("mars", problems)
     checks.check_gs_uri("base_output_dir", "models", problems)
     checks.seconds("poll_interval", 0, problems)
-    with pytest.raises(InvalidRequestError, match="The custom job was not sent, 3 problems:") as caught:
+    with pytest.raises(
+        InvalidRequestError, match="The custom job is not possible like this, 3 problems:"
+    ) as caught:
         problems.raise_if_any()
     assert [line.split(" = ")[0] for line in caught.value.problems] == [
         "region",

@@ -130,7 +130,7 @@ def test_bad_input_is_told_at_once(relayed_cloud: Cloud, relay: Relay, night: Ni
     error = night.run().error("delete")
     assert type(error) is AirflowFailException
     lines = str(error).splitlines()
-    assert lines[0] == "The deletion of the persistent resource was not sent, 6 problems:"
+    assert lines[0] == "The deletion of the persistent resource is not possible like this, 6 problems:"
     assert {line.removeprefix("  - ").split(" = ")[0].split(": ")[0] for line in lines[1:]} == {
         "when_in_use",
         "max_wait_duration",
