@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.exceptions import is_lack_of_machines, job_error
-from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
+from airflow_vertex_persistent.states import JobPhase, has_started, job_phase, seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_vertex_persistent.states import JobSnapshot
+
+# Nobody cancels for a winner any more that has lost its machines; what was cancelled before has ended so soon after.
+_CANCEL_SECONDS = 300.0
+# After every time.
+_LATEST = "9999"
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,10 @@ def standing(jobs: Sequence[JobSnapshot], *, next_on_quota: bool) -> Standing:
     """
     Return what the states of a race's jobs say.
 
-    The first to start wins, among those that were not cancelled and have not lost their machines again; of two that
-    started at the same moment, the one with the smaller name. Where none has started, a job that has ended for
-    another reason than a lack of machines stops the others. A job that was cancelled does so, too, unless one that
-    has lost its machines had won before: then it was cancelled for that.
+    A job that has succeeded leads: the work is done. Otherwise the first to start does, among those that were not
+    cancelled and have not lost their machines again; of two that started at the same moment, the one with the smaller
+    name. Where there is none such, a job that has ended for another reason than a lack of machines stops the others.
+    A job that was cancelled does so, too, unless it can have been for one that had won before and lost its machines.
 
     :param jobs: The newest job of each candidate that is in the race.
     :param next_on_quota: Whether a quota that is used up is a lack of machines.
@@ -71,23 +76,23 @@ def standing(jobs: Sequence[JobSnapshot], *, next_on_quota: bool) -> Standing:
 
 def _first_to_start(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot]) -> JobSnapshot | None:
     gone = {JobPhase.CANCELLING, JobPhase.CANCELLED}
+    done = [job for job in jobs if job_phase(job["state"]) is JobPhase.SUCCEEDED]
     started = [
-        job
-        for job in jobs
-        if (has_started(job) or job_phase(job["state"]) is JobPhase.SUCCEEDED)
-        and job_phase(job["state"]) not in gone
-        and job not in lacking
+        job for job in jobs if has_started(job) and job_phase(job["state"]) not in gone and job not in lacking
     ]
-    return _earliest(started)
+    return _earliest(done or started)
 
 
 def _stopper(jobs: Sequence[JobSnapshot], lacking: Sequence[JobSnapshot]) -> JobSnapshot | None:
-    had_won = any(has_started(job) for job in lacking)
+    lost = [job for job in lacking if has_started(job)]
     stoppers = [
         job
         for job in jobs
         if job not in lacking
-        and (job_phase(job["state"]) is JobPhase.FAILED or (_was_cancelled(job) and not had_won))
+        and (
+            job_phase(job["state"]) is JobPhase.FAILED
+            or (_was_cancelled(job) and not any(_maybe_cancelled_for(one, job) for one in lost))
+        )
     ]
     return _earliest(stoppers)
 
@@ -96,6 +101,17 @@ def _was_cancelled(job: JobSnapshot) -> bool:
     return job_phase(job["state"]) is JobPhase.CANCELLED
 
 
+def _maybe_cancelled_for(lost: JobSnapshot, job: JobSnapshot) -> bool:
+    """
+    Tell whether a job can have been cancelled because another one, which has lost its machines since, had won.
+
+    Then it had not started before that one, nor after its end, and did not outlive it by much.
+    """
+    start, first, last = job["start_time"], lost["start_time"] or "", lost["end_time"] or _LATEST
+    outlived = seconds_between(lost["end_time"], job["end_time"]) or 0.0
+    return (start is None or first <= start <= last) and outlived <= _CANCEL_SECONDS
+
+
 def _earliest(jobs: Sequence[JobSnapshot]) -> JobSnapshot | None:
     """Return the first to start. The service tells the start of a job that runs; without one it may be any time."""
-    return min(jobs, key=lambda job: (job["start_time"] or "9999", job["job"]), default=None)
+    return min(jobs, key=lambda job: (job["start_time"] or _LATEST, job["job"]), default=None)

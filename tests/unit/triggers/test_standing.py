@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_vertex_persistent.states import JobPhase, job_phase
+from airflow_vertex_persistent.states import job_phase
 from airflow_vertex_persistent.triggers.standing import lacks_machines, standing
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ NONE_THERE, LOST_AGAIN = job(7, "FAILED", None, STOCKOUT), job(8, "FAILED", 2, S
 CANCELLING, CANCELLED = job(9, "CANCELLING"), job(10, "CANCELLED")
 CANCELLED_RUNNING = job(11, "CANCELLING", 1)
 STOPPED_RUNNING = job(14, "CANCELLED", 4)
+# Cancelled with the winner, before it had lost its machines again, or long after that.
+BESIDE, LONG_AFTER = job(15, "CANCELLED", 3, end=5), job(16, "CANCELLED", 3, end=59)
+FIRST, WAITED_ON = job(17, "CANCELLED", 1, end=5), job(18, "CANCELLED", None, end=59)
+LATER, LOST_AT_ONCE = job(19, "CANCELLED", 5, end=6), job(20, "FAILED", 2, STOCKOUT, end=3)
 WRONG_IMAGE = job(12, "FAILED", None, "Image not found.")
 
 
@@ -71,7 +75,16 @@ WRONG_IMAGE = job(12, "FAILED", None, "Image not found.")
         ([NONE_THERE, WAITS], None, [], False),
         ([NONE_THERE, RUNS], RUNS, [], False),
         ([NONE_THERE, job(13, "EXPIRED", None, STOCKOUT)], None, [], True),
+        ([WON, job(21, "RUNNING", 1)], WON, [job(21, "RUNNING", 1)], False),
+        ([WON, job(22, "SUCCEEDED", 2), job(23, "FAILED", 1, FAILURE)], job(22, "SUCCEEDED", 2), [], True),
         ([LOST_AGAIN, CANCELLED], None, [], True),
+        ([LOST_AGAIN, BESIDE], None, [], True),
+        ([LOST_AGAIN, BESIDE, WAITS], None, [], False),
+        ([LOST_AGAIN, LONG_AFTER], LONG_AFTER, [], True),
+        ([LOST_AGAIN, WAITED_ON], WAITED_ON, [], True),
+        ([LOST_AGAIN, FIRST], FIRST, [], True),
+        ([LOST_AT_ONCE, LATER], LATER, [], True),
+        ([NONE_THERE, BESIDE], BESIDE, [], True),
         ([LOST_AGAIN, CANCELLING], None, [], False),
         ([LOST_AGAIN, WAITS], None, [], False),
         ([LOST_AGAIN, RUNS], RUNS, [], False),
@@ -99,38 +112,76 @@ def test_whether_a_quota_is_a_lack_of_machines() -> None:
     assert lacks_machines(no_quota, next_on_quota=True)
 
 
+# State, whether it has had machines, and why it ended.
+KINDS = [
+    ("PENDING", False, ""),
+    ("QUEUED", False, ""),
+    ("RUNNING", True, ""),
+    ("CANCELLING", False, ""),
+    ("CANCELLING", True, ""),
+    ("CANCELLED", False, ""),
+    ("CANCELLED", True, ""),
+    ("SUCCEEDED", True, ""),
+    ("FAILED", False, FAILURE),
+    ("FAILED", True, FAILURE),
+    ("FAILED", False, STOCKOUT),
+    ("FAILED", True, STOCKOUT),
+    ("EXPIRED", False, STOCKOUT),
+    ("EXPIRED", True, FAILURE),
+    ("FAILED", False, QUOTA),
+    ("FAILED", True, QUOTA),
+]
+
+
 @st.composite
-def races(draw: st.DrawFn) -> list[JobSnapshot]:
-    """Return the jobs of any race at any moment."""
-    kinds = [
-        ("PENDING", False, ""),
-        ("RUNNING", True, ""),
-        ("CANCELLING", True, ""),
-        ("CANCELLED", False, ""),
-        ("SUCCEEDED", True, ""),
-        ("FAILED", True, FAILURE),
-        ("FAILED", False, STOCKOUT),
-        ("FAILED", True, STOCKOUT),
-    ]
-    chosen = draw(st.lists(st.sampled_from(kinds), min_size=2, max_size=5))
+def races(draw: st.DrawFn) -> list[tuple[JobSnapshot, tuple[str, bool, str]]]:
+    """Return the jobs of any race at any moment, each with its kind."""
+    chosen = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
+    numbers = draw(st.permutations(range(len(chosen))))
     return [
-        job(number, state, draw(st.integers(0, 40)) if started else None, error)
-        for number, (state, started, error) in enumerate(chosen)
+        (
+            job(
+                number,
+                kind[0],
+                draw(st.integers(0, 3)) if kind[1] else None,
+                kind[2],
+                draw(st.integers(4, 59)),
+            ),
+            kind,
+        )
+        for number, kind in zip(numbers, chosen, strict=True)
     ]
 
 
-@given(races())
-def test_never_two_winners_and_never_none(jobs: list[JobSnapshot]) -> None:
-    """While jobs go on nobody gives up, and when it is over nobody goes on who has not won."""
-    now = standing(jobs, next_on_quota=False)
-    assert now.leader not in now.losers
-    going_on = [
+@given(races(), st.booleans())
+def test_never_two_winners_and_never_none(
+    race: list[tuple[JobSnapshot, tuple[str, bool, str]]], next_on_quota: bool
+) -> None:
+    """
+    One that has succeeded leads, or else the first of those that have their machines; the others have lost, and
+    while nobody leads nobody has.
+    """
+    lacks = {STOCKOUT, QUOTA} if next_on_quota else {STOCKOUT}
+    done = [one for one, (state, _, _) in race if state == "SUCCEEDED"]
+    started = [
         one
-        for one in jobs
-        if job_phase(one["state"]) in {JobPhase.WAITING, JobPhase.RUNNING} and one is not now.leader
+        for one, (state, had_machines, error) in race
+        if had_machines and not state.startswith("CANCEL") and error not in lacks
     ]
-    if now.leader is not None:
-        assert list(now.losers) == going_on
-    if now.over:
-        assert going_on == []
-    assert now.over or going_on or any(not job_phase(one["state"]).ended for one in jobs) or now.losers
+    stopped = [
+        one for one, (state, _, error) in race if (state in {"FAILED", "EXPIRED"}) and error not in lacks
+    ]
+    moving = [one for one, (state, _, _) in race if state in {"PENDING", "QUEUED", "RUNNING", "CANCELLING"}]
+    now = standing([one for one, _ in race], next_on_quota=next_on_quota)
+    if ahead := done or started:
+        assert now.leader == min(ahead, key=lambda one: (one["start_time"], one["job"]))
+    elif stopped:
+        assert now.leader is not None
+    if now.leader is None:
+        assert not now.losers
+        assert now.over is (not moving)
+        return
+    assert now.leader["state"] != "JOB_STATE_CANCELLING"
+    may_stop = [one for one in moving if one != now.leader and one["state"] != "JOB_STATE_CANCELLING"]
+    assert list(now.losers) == may_stop
+    assert now.over is (now.leader not in moving and not may_stop)
