@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_vertex_persistent.exceptions import call_problem, is_transient
+from airflow_vertex_persistent.exceptions import call_problem
 from airflow_vertex_persistent.triggers.blocking import run_in_thread
 from airflow_vertex_persistent.triggers.sharing import SharedLooks
 from airflow_vertex_persistent.triggers.watch import Watch, loop_time
@@ -152,9 +152,8 @@ class VertexTrigger(BaseEventTrigger):
             return await self._saw(watch, look.hook, look.found[identity])
         if identity in look.turns:
             return await self._look_alone(watch, look.hook)
-        if look.error is not None and is_transient(look.error):
-            return watch.missed(look.error, loop_time())
-        return None
+        error = look.outage(self.name.region)
+        return None if error is None else watch.missed(error, loop_time())
 
     async def _look_alone(self, watch: Watch, hook: VertexAsyncHook) -> WatchEvent | None:
         try:

@@ -95,7 +95,7 @@ class PersistentResourceTrigger(VertexTrigger):
 
     def source(self, hook: PersistentResourceAsyncHook) -> ResourceSource:
         """Return where resources are read, each once for all who wait for it."""
-        return ResourceSource(hook)
+        return ResourceSource(hook, self.region)
 
     def source_key(self) -> tuple[Hashable, ...]:
         """Return what bounds the number of calls of one loop: a project's region."""

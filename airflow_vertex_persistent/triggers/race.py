@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import CallProblem, call_problem
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import job_phase
 from airflow_vertex_persistent.triggers.sources import JobSource
@@ -140,8 +140,8 @@ class Race:
                 events.append(self._note(leg, look.found[identity]))
             elif identity in look.turns:
                 events.append(await self._look_at(leg, hook))
-            elif look.error is not None and is_transient(look.error):
-                events.append(self._watches[identity].missed(look.error, loop_time()))
+            elif error := look.outage(leg.name.region):
+                events.append(self._watches[identity].missed(error, loop_time()))
         return self._last(events)
 
     async def look(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:

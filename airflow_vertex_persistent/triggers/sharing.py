@@ -14,11 +14,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_vertex_persistent.exceptions import call_problem, is_transient
+from airflow_vertex_persistent.exceptions import is_transient
 from airflow_vertex_persistent.triggers.watch import loop_time, outage_pause
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from airflow_vertex_persistent.hooks.client import VertexAsyncHook
@@ -41,8 +41,9 @@ _TURNS = 50
 
 class Source(Protocol):
     """
-    Where a loop reads. What has been read when an error comes stays in ``found``.
+    Where a loop reads, in one region or several, of which none waits for the answer of another.
 
+    Returned are the errors of the service, by region; what had been read there before is in ``found`` all the same.
     What is refused when it is read by itself is left out: its trigger will look again, and know.
     """
 
@@ -51,13 +52,17 @@ class Source(Protocol):
         """Its client, for triggers that have a question of their own."""
 
     @property
+    def regions(self) -> Sequence[str]:
+        """All its regions."""
+
+    @property
     def reads(self) -> int:
         """How many calls it has made."""
 
-    async def read_moving(self, found: Snapshots) -> None:
+    async def read_moving(self, found: Snapshots) -> Mapping[str, Exception]:
         """Read what is on its way, as far as a few calls can tell: nothing, where they cannot."""
 
-    async def read(self, asked: Mapping[Identity, Any], found: Snapshots) -> None:
+    async def read(self, asked: Mapping[Identity, Any], found: Snapshots) -> Mapping[str, Exception]:
         """Read the things asked for, by their triggers."""
 
 
@@ -70,7 +75,7 @@ class Look:
     :param whole: Everything that is on its way was read, not just what newcomers asked for.
     :param ask: Has a trigger's thing read in the next round; with ``hurry`` ahead of it.
     :param found: What was read.
-    :param error: Why not everything could be read.
+    :param errors: Why not everything could be read, by region.
     :param turns: Whose triggers should look by themselves: refused, or not found, together with others.
     """
 
@@ -78,8 +83,13 @@ class Look:
     whole: bool
     ask: Callable[..., None]
     found: Snapshots = field(default_factory=dict)
-    error: Exception | None = None
+    errors: dict[str, Exception] = field(default_factory=dict)
     turns: AbstractSet[Identity] = frozenset()
+
+    def outage(self, region: str) -> Exception | None:
+        """Return why not everything could be read in a region, if that passes by itself."""
+        error = self.errors.get(region)
+        return error if error is not None and is_transient(error) else None
 
 
 class SharedLooks:
@@ -124,39 +134,38 @@ class SharedLooks:
         asked = self._take_asked(whole=whole)
         began, before = loop_time(), self._source.reads
         look = Look(self._source.hook, whole, self._ask)
-        try:
-            await self._read(look, asked)
-        except Exception as error:
-            if call_problem(error) is None:
-                raise
-            look.error = error
-        passing = look.error is not None and is_transient(look.error)
-        self._failures = self._failures + 1 if passing else 0
-        if not passing:
-            look.turns = self._give_turns(asked, look.found)
+        await self._read(look, asked)
+        # Where one region still answers, what is there is looked at as before.
+        away = all(look.outage(region) is not None for region in self._source.regions)
+        self._failures = self._failures + 1 if away else 0
+        look.turns = self._give_turns(asked, look)
         # Paid for from now on: the first round waits for its client, for seconds while a triggerer starts, and that
         # is no time without calls which later rounds may make up for.
         cost = (self._source.reads - before + len(look.turns)) * _SECONDS_PER_READ
         self._paid = max(self._paid, loop_time()) + cost
-        if whole or passing:
+        if whole or away:
             self._due = began + outage_pause(self._interval, self._failures)
         return look
 
     async def _read(self, look: Look, asked: Mapping[Identity, VertexTrigger]) -> None:
         if look.whole:
-            try:
-                await self._source.read_moving(look.found)
-            except Exception as error:
-                if call_problem(error) is None or is_transient(error):
-                    raise
-                look.error = error  # not fatal: what is asked for is read in another way
-        rest = {identity: trigger for identity, trigger in asked.items() if identity not in look.found}
+            look.errors |= await self._source.read_moving(look.found)
+        # Where listing is refused, what is asked for is read in another way.
+        rest = {
+            identity: trigger
+            for identity, trigger in asked.items()
+            if identity not in look.found and look.outage(trigger.name.region) is None
+        }
         if rest:
-            await self._source.read(rest, look.found)
+            look.errors |= await self._source.read(rest, look.found)
 
-    def _give_turns(self, asked: Mapping[Identity, VertexTrigger], found: Snapshots) -> AbstractSet[Identity]:
+    def _give_turns(self, asked: Mapping[Identity, VertexTrigger], look: Look) -> AbstractSet[Identity]:
         """Return whose turn it is to look alone; the others stay in front, for the next round."""
-        lost = [identity for identity in asked if identity not in found]
+        lost = [
+            identity
+            for identity, trigger in asked.items()
+            if identity not in look.found and look.outage(trigger.name.region) is None
+        ]
         self._asked = {identity: asked[identity] for identity in lost[_TURNS:]} | self._asked
         return frozenset(lost[:_TURNS])
 

@@ -11,7 +11,7 @@ from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, Resou
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from airflow_vertex_persistent.hooks.client import VertexAsyncHook
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceAsyncHook
@@ -40,20 +40,21 @@ class JobSource:
         self, hook: TrainingJobAsyncHook, project: str, regions: Sequence[str], installation: str | None
     ) -> None:
         self.hook = hook
+        self.regions = regions
         self.reads = 0
         self._project = project
-        self._regions = regions
         self._installation = installation
 
-    async def read_moving(self, found: Snapshots) -> None:
-        """Read the jobs of this installation that have not ended: of a region that does not answer, none."""
-        if self._installation is not None:
-            filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
-            errors = await self._list_each({region: [filter_] for region in self._regions}, found)
-            if len(errors) == len(self._regions):
-                raise errors[0]
+    async def read_moving(self, found: Snapshots) -> Mapping[str, Exception]:
+        """Read the jobs of this installation that have not ended."""
+        if self._installation is None:
+            return {}
+        filter_ = f'labels.{INSTALLATION_LABEL}="{self._installation}" AND {NOT_ENDED_FILTER}'
+        return await self._list_each({region: [filter_] for region in self.regions}, found)
 
-    async def read(self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots) -> None:
+    async def read(
+        self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots
+    ) -> Mapping[str, Exception]:
         """Read the jobs asked for, fifty with one call where their label is known."""
         keys: dict[str, set[str]] = {}
         alone: dict[Identity, VertexTrigger] = {}
@@ -63,25 +64,25 @@ class JobSource:
             else:
                 alone[identity] = trigger
         self.reads += len(alone)
-        await read_each(alone, self.hook, found)
         filters: dict[str, list[str]] = {}
         for region, wanted in keys.items():
             labels = [f'labels.{KEY_LABEL}="{key}"' for key in sorted(wanted)]
             chunks = range(0, len(labels), _KEYS_PER_LIST)
             filters[region] = [" OR ".join(labels[start : start + _KEYS_PER_LIST]) for start in chunks]
-        if errors := await self._list_each(filters, found):
-            raise errors[0]
+        errors = await asyncio.gather(read_each(alone, self.hook, found), self._list_each(filters, found))
+        return errors[0] | errors[1]
 
-    async def _list_each(self, filters: Mapping[str, Sequence[str]], found: Snapshots) -> list[Exception]:
-        """List in each region, and return their errors: one that does not answer keeps no other from being read."""
-        errors: list[Exception] = []
-        for region, texts in filters.items():
-            try:
-                for text in texts:
-                    await self._list(region, text, found)
-            except Exception as error:  # noqa: BLE001 - for the caller to judge
-                errors.append(error)
-        return errors
+    async def _list_each(
+        self, filters: Mapping[str, Sequence[str]], found: Snapshots
+    ) -> dict[str, Exception]:
+        """List in all regions at once: none that is slow to answer, or does not, keeps another from being read."""
+
+        async def list_in(region: str) -> None:
+            for text in filters[region]:
+                await self._list(region, text, found)
+
+        results = await asyncio.gather(*map(list_in, filters), return_exceptions=True)
+        return dict(_errors(zip(filters, results, strict=True)))
 
     async def _list(self, region: str, filter_: str, found: Snapshots) -> None:
         token = ""
@@ -99,35 +100,46 @@ class ResourceSource:
     being created, but each once for all tasks that wait for it.
 
     :param hook: Where to ask.
+    :param region: Where the resources are.
     """
 
-    def __init__(self, hook: PersistentResourceAsyncHook) -> None:
+    def __init__(self, hook: PersistentResourceAsyncHook, region: str) -> None:
         self.hook: VertexAsyncHook = hook
+        self.regions = (region,)
         self.reads = 0
 
-    async def read_moving(self, found: Snapshots) -> None:
+    async def read_moving(self, found: Snapshots) -> Mapping[str, Exception]:
         """Read nothing: only what is asked for is read."""
+        return {}
 
-    async def read(self, asked: Mapping[Identity, PersistentResourceTrigger], found: Snapshots) -> None:
+    async def read(
+        self, asked: Mapping[Identity, PersistentResourceTrigger], found: Snapshots
+    ) -> Mapping[str, Exception]:
         """Read the resources asked for."""
         self.reads += len(asked)
-        await read_each(asked, self.hook, found)
+        return await read_each(asked, self.hook, found)
 
 
-async def read_each(asked: Mapping[Identity, VertexTrigger], hook: VertexAsyncHook, found: Snapshots) -> None:
-    """
-    Read things one by one, at the same time; what is refused is left out.
-
-    :raises Exception: The first that passes by itself, or that is ours, once all have been asked for.
-    """
+async def read_each(
+    asked: Mapping[Identity, VertexTrigger], hook: VertexAsyncHook, found: Snapshots
+) -> dict[str, Exception]:
+    """Read things one by one, at the same time; return the errors that pass by themselves, by region."""
 
     async def read_one(identity: Identity, trigger: VertexTrigger) -> None:
-        try:
-            found[identity] = await trigger.look(hook)
-        except Exception as error:
-            if is_transient(error) or call_problem(error) is None:
-                raise
+        found[identity] = await trigger.look(hook)
 
     results = await asyncio.gather(*(read_one(*item) for item in asked.items()), return_exceptions=True)
-    if errors := [result for result in results if result is not None]:
-        raise errors[0]
+    regions = [trigger.name.region for trigger in asked.values()]
+    return {
+        region: error for region, error in _errors(zip(regions, results, strict=True)) if is_transient(error)
+    }
+
+
+def _errors(results: Iterable[tuple[str, BaseException | None]]) -> Iterator[tuple[str, Exception]]:
+    """Yield the errors of the service among results by region; one of our own is raised."""
+    for region, error in results:
+        if error is None:
+            continue
+        if not isinstance(error, Exception) or call_problem(error) is None:
+            raise error
+        yield region, error

@@ -9,25 +9,28 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_vertex_persistent.exceptions import PermissionDeniedError
+from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 from airflow_vertex_persistent.triggers.sharing import READS_PER_MINUTE, SharedLooks
+from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from airflow_vertex_persistent.names import Identity
+    from airflow_vertex_persistent.names import Identity, ResourceName
     from airflow_vertex_persistent.triggers.base import VertexTrigger
-    from airflow_vertex_persistent.triggers.sharing import Look
+    from airflow_vertex_persistent.triggers.sharing import Look, Source
 
     RunTimeless = Callable[[Coroutine[Any, Any, Any]], Any]
 
 INTERVAL = 10.0
 RUNNING = {"state": "JOB_STATE_RUNNING"}
+REGION, ELSEWHERE = "europe-west4", "us-central1"
 
 
 class FakeSource:
@@ -39,6 +42,7 @@ class FakeSource:
     """
 
     hook: Any = "the hook"
+    regions = (REGION,)
 
     def __init__(self, moving: set[int] | None = None, reads_of_list: int = 1) -> None:
         self.reads = 0
@@ -49,21 +53,65 @@ class FakeSource:
         self.seconds_of_list = 0.0
         self.asked: list[tuple[float, set[str]]] = []
 
-    async def read_moving(self, found: dict[Identity, Mapping[str, Any] | None]) -> None:
+    async def read_moving(self, found: dict[Identity, Mapping[str, Any] | None]) -> Mapping[str, Exception]:
         """Read what the list gives."""
         self.reads += self.reads_of_list
         await asyncio.sleep(self.seconds_of_list)
         found |= {job(number).name.identity: RUNNING for number in self.moving}
-        if self.error is not None:
-            raise self.error
+        return {} if self.error is None else {REGION: self.error}
 
     async def read(
         self, asked: Mapping[Identity, VertexTrigger], found: dict[Identity, Mapping[str, Any] | None]
-    ) -> None:
+    ) -> Mapping[str, Exception]:
         """Read those that are there."""
         self.reads += 1
         self.asked.append((now(), {identity[2] for identity in asked}))
         found |= {identity: RUNNING for identity in asked if int(identity[2]) in self.present}
+        return {}
+
+
+class RegionsHook:
+    """
+    Jobs of one installation, of which each region tells in its own way. The key of each is its number.
+
+    :param moving: The regions of those that are on their way, by number.
+    :param ended: The regions of the others.
+    """
+
+    def __init__(self, moving: dict[int, str], ended: dict[int, str]) -> None:
+        self.moving, self.ended = moving, ended
+        self.errors: dict[str, Exception] = {}
+        self.seconds: dict[str, float] = {}
+
+    async def custom_job_page(
+        self, _: str, region: str, filter_: str, __: str
+    ) -> tuple[list[dict[str, str]], str]:
+        """Return a list that has one page."""
+        await self._answer(region)
+        jobs = dict.fromkeys(self.moving, "RUNNING") | dict.fromkeys(self.ended, "SUCCEEDED")
+        places = self.moving | self.ended
+        return [
+            {"job": job(number, region).job, "state": f"JOB_STATE_{state}"}
+            for number, state in jobs.items()
+            if places[number] == region
+            and (number in self.moving if NOT_ENDED_FILTER in filter_ else f'="{number}"' in filter_)
+        ], ""
+
+    async def custom_job_snapshot(self, name: ResourceName) -> dict[str, str]:
+        """Return what is in every answer of a region."""
+        await self._answer(name.region)
+        return {"job": str(name), "state": "JOB_STATE_RUNNING"}
+
+    async def _answer(self, region: str) -> None:
+        await asyncio.sleep(self.seconds.get(region, 0.0))
+        if region in self.errors:
+            raise self.errors[region]
+
+
+def regions_source(hook: RegionsHook) -> JobSource:
+    """Return where the jobs of two regions are read."""
+    asked: Any = hook
+    return JobSource(asked, "1", (REGION, ELSEWHERE), "ours")
 
 
 def now() -> float:
@@ -71,12 +119,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def job(number: int) -> TrainingJobTrigger:
+def job(number: int, region: str = REGION, key: str | None = None) -> TrainingJobTrigger:
     """Return the trigger of a job."""
     return TrainingJobTrigger(
-        job=f"projects/1/locations/europe-west4/customJobs/{number}",
+        job=f"projects/1/locations/{region}/customJobs/{number}",
         cancel_on_kill=True,
-        region="europe-west4",
+        execution_key=key,
+        region=region,
         gcp_conn_id="google_cloud_default",
         impersonation_chain=None,
         poll_interval=INTERVAL,
@@ -85,7 +134,7 @@ def job(number: int) -> TrainingJobTrigger:
 
 
 async def see(
-    source: FakeSource, count: int, act: Callable[[int, Look], None] | None = None
+    source: Source, count: int, act: Callable[[int, Look], None] | None = None
 ) -> list[tuple[float, Look]]:
     """Return the first looks of a loop with their times; ``act`` does something after each."""
     seen: list[tuple[float, Look]] = []
@@ -158,7 +207,7 @@ def test_what_was_read_before_an_error_counts(run_timeless: RunTimeless) -> None
     source.error = ServiceUnavailable("away")
     ((_, look),) = run_timeless(see(source, 1))
     assert look.found.keys() == {job(1).name.identity}
-    assert look.error is source.error
+    assert look.errors == {REGION: source.error}
 
 
 def test_newcomers_are_read_without_the_others(run_timeless: RunTimeless) -> None:
@@ -203,7 +252,7 @@ def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> N
             source.error = None
 
     seen = run_timeless(see(source, 5, act))
-    assert [look.error for _, look in seen] == [error] * 4 + [None]
+    assert [look.errors.get(REGION) for _, look in seen] == [error] * 4 + [None]
     times = [time for time, _ in seen]
     pauses = [later - earlier for earlier, later in pairwise(times)]
     expected = (20, 40, 60, 60) if isinstance(error, ServiceUnavailable) else (10, 10, 10, 10)
@@ -211,12 +260,56 @@ def test_an_error_is_handed_on(run_timeless: RunTimeless, error: Exception) -> N
         assert least <= pause <= least * 1.1
 
 
+def test_a_region_that_is_away_hides_no_other(run_timeless: RunTimeless) -> None:
+    """
+    What has ended in a region that answers is found while another one is away, at the usual interval; the outage is
+    that of those in the other one.
+    """
+    hook = RegionsHook({2: ELSEWHERE}, {1: REGION})
+    hook.errors[ELSEWHERE] = ServiceUnavailable("away")
+
+    def act(_: int, look: Look) -> None:
+        for number, region in ((1, REGION), (2, ELSEWHERE)):
+            look.ask(job(number, region, str(number)))
+
+    seen = run_timeless(see(regions_source(hook), 4, act))
+    ended = job(1).name.identity
+    assert [look.found.keys() for _, look in seen[1:]] == [{ended}] * 3
+    for _, look in seen:
+        assert (look.outage(REGION), look.outage(ELSEWHERE)) == (None, hook.errors[ELSEWHERE])
+        assert not look.turns
+    times = [time for time, _ in seen]
+    assert all(INTERVAL <= later - earlier <= INTERVAL * 1.1 for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize("key", ["2", None])
+def test_regions_are_read_at_once(run_timeless: RunTimeless, key: str | None) -> None:
+    """One that is slow to answer delays nothing but the round; one that does not is asked once in a round."""
+    hook = RegionsHook({}, {1: REGION, 2: ELSEWHERE})
+    hook.seconds = {REGION: 20.0, ELSEWHERE: 30.0}
+    source = regions_source(hook)
+
+    def act(count: int, look: Look) -> None:
+        look.ask(job(1, REGION, "1"))
+        look.ask(job(2, ELSEWHERE, key))
+        if count == 2:
+            hook.errors[ELSEWHERE] = DeadlineExceeded("too late")
+
+    (first, _), (second, both), (third, one) = run_timeless(see(source, 3, act))
+    # What is on its way, and then what is not; each time as long as the slowest; paid for after that.
+    assert first == pytest.approx(30.0)
+    assert second - first == pytest.approx(60.0, abs=3)
+    assert both.found.keys() == {job(1).name.identity, job(2, ELSEWHERE).name.identity}
+    assert third - second == pytest.approx(50.0, abs=3)
+    assert one.found.keys() == {job(1).name.identity}
+
+
 def test_our_own_errors_propagate(run_timeless: RunTimeless) -> None:
-    """A bug ends the loop, with its traceback."""
-    source = FakeSource({1})
-    source.error = ZeroDivisionError("bug")
+    """A bug ends the loop, with its traceback, whichever region it is met in."""
+    hook = RegionsHook({}, {})
+    hook.errors[ELSEWHERE] = ZeroDivisionError("bug")
     with pytest.raises(ZeroDivisionError, match="bug"):
-        run_timeless(see(source, 1))
+        run_timeless(see(regions_source(hook), 1))
 
 
 def test_a_slow_start_is_not_made_up_for(run_timeless: RunTimeless) -> None:
