@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import TriggerEvent
 
 from airflow_vertex_persistent.exceptions import CallProblem, call_problem
-from airflow_vertex_persistent.names import ResourceName
+from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.states import job_phase
 from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.standing import Standing, lacks_machines, standing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # What the cancellation of a job says that has ended, or is gone.
 _ENDED = {CallProblem.NOT_NOW, CallProblem.MISSING}
-# So often a loser's cancellation is tried when the winner has ended. Then a sweep has to see to it.
+# So often the losers are cancelled when the winner has ended. What goes on even then is for a sweep.
 _MOST_CANCELS = 5
 
 
@@ -89,15 +89,33 @@ class RaceTrigger(TrainingJobTrigger):
                     return event
                 await asyncio.sleep(race.pause())
 
+    @property
+    def cancelled_on_kill(self) -> str:
+        """What is cancelled when the task is killed, for the log."""
+        return f"The race of {', '.join(self.jobs)}"
+
     async def cancel_all(self, hook: TrainingJobAsyncHook) -> None:
         """Cancel all jobs, since their task was stopped; one that cannot be cancelled keeps no other one."""
-        names = [ResourceName.parse(job) for job in self.jobs]
-        results = await asyncio.gather(*map(hook.cancel_custom_job, names), return_exceptions=True)
-        for name, result in zip(names, results, strict=True):
-            if result is None:
-                self.log.info("Cancelled %s: its task was stopped", name)
-            elif not isinstance(result, Exception) or call_problem(result) not in _ENDED:
-                raise result
+        failed = []
+        for job, error in await _cancel_each(hook, self.jobs):
+            if error is None:
+                self.log.info("Cancelled %s: its task was stopped", job)
+            elif call_problem(error) not in _ENDED:
+                self.log.warning("%s may still run, it could not be cancelled: %s", job, error)
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+
+async def _cancel_each(hook: TrainingJobAsyncHook, jobs: Sequence[str]) -> list[tuple[str, Exception | None]]:
+    """Cancel jobs, return the errors; at once, so that none starts while another one's region is slow to answer."""
+    cancels = (hook.cancel_custom_job(ResourceName.parse(job)) for job in jobs)
+    answers: list[tuple[str, Exception | None]] = []
+    for job, error in zip(jobs, await asyncio.gather(*cancels, return_exceptions=True), strict=True):
+        if error is not None and (not isinstance(error, Exception) or call_problem(error) is None):
+            raise error
+        answers.append((job, error))
+    return answers
 
 
 class Race:
@@ -119,8 +137,8 @@ class Race:
         self._seen: dict[Identity, JobSnapshot] = {}
         self._ended: set[Identity] = set()
         self._leader: str | None = None
-        self._failures: dict[str, int] = {}
-        self._silent = False
+        self._tries = 0
+        self._warned: set[str] = set()
 
     def moving(self) -> list[TrainingJobTrigger]:
         """Return a trigger for each job that is to be looked at again."""
@@ -133,32 +151,37 @@ class Race:
 
     async def saw(self, look: Look, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Note what the shared loop has seen; return the event if it was the last."""
-        events = []
-        for leg in self.moving():
-            identity = leg.name.identity
-            if identity in look.found:
-                events.append(self._note(leg, look.found[identity]))
-            elif identity in look.turns:
-                events.append(await self._look_at(leg, hook))
-            elif error := look.outage(leg.name.region):
-                events.append(self._watches[identity].missed(error, loop_time()))
-        return self._last(events)
+        return self._last(await asyncio.gather(*(self._saw(leg, look, hook) for leg in self.moving())))
+
+    async def _saw(
+        self, leg: TrainingJobTrigger, look: Look, hook: TrainingJobAsyncHook
+    ) -> WatchEvent | None:
+        identity = leg.name.identity
+        if identity in look.found:
+            return self._note(leg, look.found[identity])
+        if identity in look.turns:
+            return await self._look_at(leg, hook)
+        error = look.outage(leg.name.region)
+        return None if error is None else self._watches[identity].missed(error, loop_time())
 
     async def look(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Look at every job that moves; return the event if it was the last."""
-        return self._last([await self._look_at(leg, hook) for leg in self.moving()])
+        return self._last(await asyncio.gather(*(self._look_at(leg, hook) for leg in self.moving())))
 
     def _last(self, events: Sequence[WatchEvent | None]) -> WatchEvent | None:
         """
-        Return the event that ends the wait: an outage does only where no job gives an answer, and none has won and
-        ended.
+        Return the event that ends the wait: nobody's but the leader's, once there is one.
+
+        Before that an outage ends it only where no job gives an answer.
         """
         told = [event for event in events if event is not None]
+        leader = self._standing().leader
+        if leader is not None:
+            return next((event for event in told if same_thing(event["name"], leader["job"])), None)
         refused = [event for event in told if event["status"] != "unreachable"]
         if refused:
             return refused[0]
-        self._silent = bool(told) and len(told) == len(self.moving())
-        return told[0] if self._silent and not _has_ended(self._standing().leader) else None
+        return told[0] if told and len(told) == len(self.moving()) else None
 
     async def _look_at(self, leg: TrainingJobTrigger, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         try:
@@ -185,40 +208,45 @@ class Race:
     async def decide(self, hook: TrainingJobAsyncHook) -> WatchEvent | None:
         """Cancel who has lost; return the event when the race is over."""
         now = self._standing()
-        unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
-        if now.leader is None:
-            return await self._event(None, hook) if now.over and not unseen else None
-        if now.losers or unseen:
+        if now.leader is not None and now.leader["job"] != self._leader and self._losers(now):
             # Lists are behind: one that has started meanwhile, and earlier, must not be cancelled for a later one.
+            # Later than this look none can have started earlier, so that it is needed once.
             if event := await self.look(hook):
                 return event
             now = self._standing()
-            unseen = [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
-        losers = [*(loser["job"] for loser in now.losers), *unseen]
-        await self._cancel(now, losers, hook)
-        given_up = self._silent or all(self._failures.get(loser, 0) >= _MOST_CANCELS for loser in losers)
-        return await self._event(now.leader, hook) if _has_ended(now.leader) and given_up else None
+        if now.leader is None:
+            self._leader = None
+            return await self._event(None, hook) if now.over and not self._unseen() else None
+        if now.leader["job"] != self._leader:
+            self._leader, self._tries = now.leader["job"], 0
+            self._trigger.log.info("%s decides the race, the others are cancelled", self._leader)
+        losers = self._losers(now)
+        await self._cancel(losers, hook)
+        if not job_phase(now.leader["state"]).ended:
+            return None
+        self._tries += 1
+        if losers and self._tries < _MOST_CANCELS:
+            return None
+        for loser in losers:
+            self._trigger.log.warning("%s may still run. CancelOrphanedJobsOperator can cancel it.", loser)
+        return await self._event(now.leader, hook)
 
     def _standing(self) -> Standing:
         return standing(list(self._seen.values()), next_on_quota=self._trigger.next_on_quota)
 
-    async def _cancel(self, now: Standing, losers: Sequence[str], hook: TrainingJobAsyncHook) -> None:
-        if now.leader is not None and now.leader["job"] != self._leader:
-            self._leader = now.leader["job"]
-            self._trigger.log.info("%s decides the race, the others are cancelled", self._leader)
-        for loser in losers:
-            try:
-                await hook.cancel_custom_job(ResourceName.parse(loser))
-            except Exception as error:
-                problem = call_problem(error)
-                if problem is None:
-                    raise
-                if problem in _ENDED:
-                    continue
-                # It is tried again with the next look, if it still goes on then.
-                self._failures[loser] = self._failures.get(loser, 0) + 1
-                if self._failures[loser] in {1, _MOST_CANCELS}:
-                    self._trigger.log.warning("%s may still run, it could not be cancelled: %s", loser, error)
+    def _unseen(self) -> list[str]:
+        return [leg.job for identity, leg in self._legs.items() if identity not in self._seen]
+
+    def _losers(self, now: Standing) -> list[str]:
+        """Return what need not go on: of whom nothing is known may have started as well."""
+        return [*(loser["job"] for loser in now.losers), *self._unseen()]
+
+    async def _cancel(self, losers: Sequence[str], hook: TrainingJobAsyncHook) -> None:
+        for loser, error in await _cancel_each(hook, losers):
+            if error is not None and call_problem(error) not in _ENDED and loser not in self._warned:
+                # It is tried again with each look, as long as it goes on.
+                self._warned.add(loser)
+                self._trigger.log.warning("%s may still run, it could not be cancelled: %s", loser, error)
 
     async def _event(self, leader: JobSnapshot | None, hook: TrainingJobAsyncHook) -> WatchEvent:
         last = leader or max(
@@ -238,7 +266,3 @@ class Race:
 
     def _lacks_machines(self, job: JobSnapshot) -> bool:
         return lacks_machines(job, next_on_quota=self._trigger.next_on_quota)
-
-
-def _has_ended(leader: JobSnapshot | None) -> bool:
-    return leader is not None and job_phase(leader["state"]).ended

@@ -197,16 +197,22 @@ class TrainingJobTrigger(VertexTrigger):
             async with asyncio.timeout(_ON_KILL_SECONDS):
                 state = await _ask_for_state(ti)
                 if somebody_goes_on(state):
-                    self.log.info("%s goes on: its task is %s", self.job, state)
+                    self.log.info("%s goes on: its task is %s", self.cancelled_on_kill, state)
                     return
                 shared = cast("TrainingJobAsyncHook | None", self.shared_hook)
                 async with self.hook() if shared is None else nullcontext(shared) as hook:
                     await self.cancel_all(hook)
         except TimeoutError:
             self.log.warning(
-                "%s may still run: there was no time to cancel it. CancelOrphanedJobsOperator can.", self.job
+                "%s may still run: there was no time to cancel it. CancelOrphanedJobsOperator can.",
+                self.cancelled_on_kill,
             )
             raise
+
+    @property
+    def cancelled_on_kill(self) -> str:
+        """What is cancelled when the task is killed, for the log."""
+        return self.job
 
     async def cancel_all(self, hook: TrainingJobAsyncHook) -> None:
         """Cancel what this trigger waits for, since its task was stopped."""

@@ -19,6 +19,8 @@ _LONGEST_OUTAGE_PAUSE = 60.0
 _MAX_DOUBLINGS = 30
 # Every pause is stretched by up to a tenth, so that many tasks do not all ask at the same moment.
 _JITTER = 0.1
+# What is less can be lost when seconds are added up.
+_MOMENT = 1e-6
 # A state that does not change is said again after this many seconds, so that a log shows that it is alive.
 _PROGRESS_SECONDS = 600.0
 
@@ -128,8 +130,13 @@ class Watch:
         }
 
     def pause(self, now: float) -> float:
-        """Return the seconds until the next look; growing in an outage, but never past ``max_outage``."""
+        """
+        Return the seconds until the next look; growing in an outage, but not past ``max_outage``.
+
+        Who goes on after that, since the end of another thing is waited for, does so at the same pace.
+        """
+        pause = outage_pause(self._trigger.poll_interval, self._failures)
         if self._outage_start is None:
-            return outage_pause(self._trigger.poll_interval, 0)
-        left = self._outage_start + self._trigger.max_outage - now
-        return min(outage_pause(self._trigger.poll_interval, self._failures), max(left, 0.0))
+            return pause
+        left = self._trigger.max_outage - (now - self._outage_start)
+        return min(pause, max(left, _MOMENT)) if left > 0 else pause
