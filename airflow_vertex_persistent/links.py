@@ -8,6 +8,7 @@ job runs. Airflow also asks a link once more when the task ends, on a fresh oper
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 class VertexLink(BaseOperatorLink):
     """A link whose address an operator has pushed."""
 
+    @abstractmethod
+    def address(self, name: ResourceName) -> str:
+        """Return the address that goes with a job or persistent resource."""
+
     def persist(self, context: Context, url: str) -> None:
         """Push the address that the button opens."""
         context["ti"].xcom_push(key=self.xcom_key, value=url)
@@ -45,11 +50,19 @@ class TrainingJobLink(VertexLink):
 
     name = "Vertex AI job"
 
+    def address(self, name: ResourceName) -> str:
+        """Return the address of the job's page."""
+        return job_console_url(name)
+
 
 class TrainingLogsLink(VertexLink):
     """Opens the log lines of the job's replicas in the Logs Explorer."""
 
     name = "Vertex AI logs"
+
+    def address(self, name: ResourceName) -> str:
+        """Return the address of the job's log lines."""
+        return job_logs_url(name)
 
 
 class PersistentResourcesLink(VertexLink):
@@ -57,9 +70,6 @@ class PersistentResourcesLink(VertexLink):
 
     name = "Persistent resources"
 
-
-def persist_job_links(context: Context, job: ResourceName) -> None:
-    """Push the addresses of a job, with the project's number as the service has it: result and errors do the same."""
-    TrainingJobLink().persist(context, job_console_url(job))
-    TrainingLogsLink().persist(context, job_logs_url(job))
-    PersistentResourcesLink().persist(context, persistent_resources_console_url(job.project))
+    def address(self, name: ResourceName) -> str:
+        """Return the address of the list, in the same project."""
+        return persistent_resources_console_url(name.project)

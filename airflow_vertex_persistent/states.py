@@ -108,6 +108,8 @@ FLEX_START, SPOT, STANDARD = "FLEX_START", "SPOT", "STANDARD"
 """How a job gets machines of its own, as ``Scheduling.strategy`` says it."""
 DEFAULT_MAX_WAIT_SECONDS = 24 * 3600.0
 """How long a Flex Start job waits that does not say, by ``Scheduling.max_wait_duration``."""
+# Longer times are told in minutes and more.
+_SECONDS_UP_TO = 120.0
 
 
 def max_wait_seconds(snapshot: JobSnapshot) -> float | None:
@@ -123,7 +125,17 @@ def limit_text(snapshot: JobSnapshot) -> str:
     limit = max_wait_seconds(snapshot)
     if limit is None:
         return ""
-    return f" of at most {limit:.0f} s" if limit else ", may queue for ever"
+    return f" of at most {duration_text(limit)}" if limit else ", may queue for ever"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time for people to read: ``45 s``, ``26 min``, ``2 h 5 min``, ``1 d 3 h``."""
+    if seconds < _SECONDS_UP_TO:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if count]
+    return " ".join(parts[:2])
 
 
 def has_started(snapshot: Mapping[str, Any]) -> bool:

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import (
     MaxWaitExceededError,
+    QuotaExceededError,
     VertexTrainingError,
     capacity_next_step,
     is_lack_of_machines,
+    quota_next_step,
 )
 from airflow_vertex_persistent.operators.waiting import NextStep, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
-from airflow_vertex_persistent.states import FLEX_START, seconds_between
+from airflow_vertex_persistent.specs.scheduling import read_strategy
+from airflow_vertex_persistent.states import (
+    DEFAULT_MAX_WAIT_SECONDS,
+    FLEX_START,
+    duration_text,
+    seconds_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +39,13 @@ class Place:
 
     :param region: Where it is.
     :param machine_type: ``None``, where worker pools or ``config`` say it.
+    :param strategy: How it gets machines, as ``Scheduling.strategy`` says it.
     :param limit: Seconds for which a job may wait for machines; 0: for ever; ``None``: as the service does.
     """
 
     region: str
     machine_type: str | None
+    strategy: str
     limit: float | None
 
     @classmethod
@@ -44,17 +54,23 @@ class Place:
         limit = wanted["max_wait_duration"]
         if limit is not None:
             limit = seconds("max_wait_duration", limit, Problems(""), zero=True)
-        return cls(str(wanted["region"]), wanted["machine_type"], limit)
+        strategy = (
+            FLEX_START if wanted["strategy"] is None else read_strategy(wanted["strategy"], Problems(""))
+        )
+        return cls(str(wanted["region"]), wanted["machine_type"], strategy, limit)
 
     @property
     def wait(self) -> str:
         """How long a job may wait there, in words."""
-        if self.limit is None:
-            return "waits as long as Vertex AI lets it"
-        return f"waits up to {self.limit:.0f} s" if self.limit else "waits for ever"
+        queues = self.strategy == FLEX_START
+        limit = DEFAULT_MAX_WAIT_SECONDS if self.limit is None and queues else self.limit
+        if limit is None:
+            return "has machines at once, or not at all"
+        return f"waits up to {duration_text(limit)}" if limit else "waits for ever"
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.region, self.machine_type)))
+        strategy = None if self.strategy == FLEX_START else self.strategy.lower()
+        return " ".join(filter(None, (self.region, self.machine_type, strategy)))
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,10 @@ class CandidatePolicy:
 
     def _text(self, number: int) -> str:
         return f"{number} ({self.places[number]})"
+
+    def job_text(self, number: int) -> str:
+        """Return which job is meant, for an error."""
+        return f"the job of candidate {self._text(number)}" if len(self.places) > 1 else "the custom job"
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """Return until when a job may wait for whom the service does not count."""
@@ -101,15 +121,15 @@ class CandidatePolicy:
             said = f"Next: {', '.join(map(self._text, following))}"
             return NextStep(execution.going_on(), said)
         outcomes = "".join(f"\n  {self._text(number)}: {outcome}" for number, outcome in execution.tried)
-        end = type(error)(
-            f"No candidate got machines:{outcomes}\nNext step: {capacity_next_step(FLEX_START)}"
-        )
+        of_quota = isinstance(error, QuotaExceededError)
+        fix = quota_next_step(FLEX_START) if of_quota else capacity_next_step(FLEX_START)
+        end = type(error)(f"No candidate got machines:{outcomes}\nNext step: {fix}")
         return NextStep(execution.from_the_first(), error=end)
 
     def overdue_error(self, job: JobSnapshot) -> VertexTrainingError:
         """Return the error of a job that was cancelled at its deadline."""
         waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
         return MaxWaitExceededError(
-            f"{job['job']} has waited for {waited:.0f} seconds for machines and was cancelled\n"
+            f"{job['job']} has waited for {duration_text(waited)} for machines and was cancelled\n"
             f"Next step: {capacity_next_step(job['strategy'])}"
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import CapacityError
+from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.training_job import TrainingOperator
 from airflow_vertex_persistent.operators.waiting import NoMachinesError
@@ -69,6 +70,7 @@ class PersistentResourceCustomJobOperator(TrainingOperator):
         as ``train.output["model_dir"]``.
     """
 
+    operator_extra_links = (*TrainingOperator.operator_extra_links, PersistentResourcesLink())
     template_fields: Sequence[str] = (
         "persistent_resource_id",
         "resource_pool",

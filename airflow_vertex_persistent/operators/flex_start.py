@@ -169,7 +169,8 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def wait_policy(self, problems: Problems) -> CandidatePolicy:
         """Return which candidate comes after which."""
-        wanted = {field: getattr(self, field) for field in ("region", "machine_type", "max_wait_duration")}
+        fields = ("region", "machine_type", "strategy", "max_wait_duration")
+        wanted = {field: getattr(self, field) for field in fields}
         candidates = read_candidates(self.candidates, Problems("")).values()
         places = [Place.read({**wanted, **chosen}) for chosen in candidates]
         next_on_quota = boolean("next_on_quota", self.next_on_quota, problems)
@@ -187,15 +188,18 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
-        strategy = request.job["job_spec"]["scheduling"]["strategy"]
+        strategy, policy = request.job["job_spec"]["scheduling"]["strategy"], self.checked_policy()
+        refused = f"Vertex AI has not created {policy.job_text(execution.candidate)}: {error}"
         match call_problem(error):
             case CallProblem.CAPACITY:
-                text = f"No custom job: {error}\nNext step: {capacity_next_step(strategy)}"
+                text = f"{refused}\nNext step: {capacity_next_step(strategy)}"
                 raise NoMachinesError(CapacityError(text)) from error
             case CallProblem.QUOTA:
-                text = f"No custom job: {error}\nNext step: {quota_next_step(strategy)}"
+                text = f"{refused}\nNext step: {quota_next_step(strategy)}"
+                if len(policy.places) > 1 and not policy.next_on_quota:
+                    text += " To go on with the next candidate then, set next_on_quota=True."
                 refusal = QuotaExceededError(text)
-                if not self.wait_policy(Problems("")).next_on_quota:
+                if not policy.next_on_quota:
                     raise refusal from error
                 raise NoMachinesError(refusal) from error
 

@@ -14,8 +14,7 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
     VertexTrainingError,
 )
-from airflow_vertex_persistent.links import persist_job_links
-from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName, same_thing
+from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, same_thing
 from airflow_vertex_persistent.operators.cancelling import cancel_job
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
@@ -243,7 +242,7 @@ class RacingOperator(TrainingOperator):
                 return self.look_again(event)
             if event["status"] == "settled":
                 self.keep(context, self._decided(execution, told, event, policy))
-                persist_job_links(context, ResourceName.parse(told))
+                self.persist_links(context, told)
         try:
             return super().conclude(context, event)
         except VertexTrainingError:

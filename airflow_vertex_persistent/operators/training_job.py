@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,7 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
     job_error,
 )
-from airflow_vertex_persistent.links import (
-    PersistentResourcesLink,
-    TrainingJobLink,
-    TrainingLogsLink,
-    persist_job_links,
-)
+from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.config_file import read_config
@@ -50,7 +45,7 @@ class TrainingOperator(SubmittingOperator):
     :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
     """
 
-    operator_extra_links = (TrainingJobLink(), TrainingLogsLink(), PersistentResourcesLink())
+    operator_extra_links: Collection[VertexLink] = (TrainingJobLink(), TrainingLogsLink())
 
     @abstractmethod
     def job_requests(self, config: Any, default_display_name: str, problems: Problems) -> list[JobRequest]:
@@ -107,7 +102,7 @@ class TrainingOperator(SubmittingOperator):
             except NoMachinesError as none:
                 self._without_machines(context, none.error, overdue=False)
                 continue
-            persist_job_links(context, ResourceName.parse(job["job"]))
+            self.persist_links(context, job["job"])
             if not self.wait_for_completion:
                 return self.result(job, execution)
             if job_phase(job["state"]) is JobPhase.SUCCEEDED and execution.has_one_job:
@@ -115,6 +110,11 @@ class TrainingOperator(SubmittingOperator):
             deadline = policy.deadline(execution, job)
             result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
         return result
+
+    def persist_links(self, context: Context, job: str) -> None:
+        """Push the addresses of a job, with the project's number as the service has it, like result and errors."""
+        for link in self.operator_extra_links:
+            link.persist(context, link.address(ResourceName.parse(job)))
 
     def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
         return self.watch_arguments(problems), self.wait_policy(problems)
@@ -157,6 +157,8 @@ class TrainingOperator(SubmittingOperator):
         if job_phase(job["state"]) is JobPhase.SUCCEEDED:
             return self._succeeded(job)
         error = self.job_error(job, event["details"])
+        if self._stopped and isinstance(error, JobCancelledError):
+            error = JobCancelledError(f"{job['job']} was cancelled: its task was stopped")
         overdue = overdue and isinstance(error, JobCancelledError)
         if overdue:
             error = policy.overdue_error(job)

@@ -12,7 +12,6 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_vertex_persistent.exceptions import job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.names import job_console_url, job_logs_url
 from airflow_vertex_persistent.operators.execution import installation
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.sensors.base import VertexSensor
@@ -118,8 +117,8 @@ class FlexStartSensor(VertexSensor):
 
     def persist_link(self, context: Context, name: ResourceName) -> None:
         """Push the addresses of the job."""
-        TrainingJobLink().persist(context, job_console_url(name))
-        TrainingLogsLink().persist(context, job_logs_url(name))
+        for link in self.operator_extra_links:
+            link.persist(context, link.address(name))
 
 
 def _triggerer_template(job: Any) -> str:

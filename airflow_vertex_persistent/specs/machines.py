@@ -110,9 +110,13 @@ def check_accelerators(machine: Mapping[str, Any], path: str, problems: Problems
     asked = None if accelerator is None and count is None else (accelerator, count)
     if machine_type in _BUILT_IN:
         kind, number = _BUILT_IN[machine_type]
-        if asked != (kind, number):
+        if accelerator is None or count is None:
             fix = f"has accelerator_type {kind!r} and accelerator_count {number}; write both"
             problems.add(f"{path}.machine_type", machine_type, fix)
+        elif accelerator != kind:
+            problems.add(f"{path}.accelerator_type", accelerator, f"{machine_type} has {kind}")
+        elif count != number:
+            problems.add(f"{path}.accelerator_count", count, f"{machine_type} has {number}")
         return
     if asked is None:
         return

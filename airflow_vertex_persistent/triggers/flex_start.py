@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseEventTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
-from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
+from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.states import has_started
@@ -149,12 +149,8 @@ class FlexStartTrigger(BaseEventTrigger):
 
     async def _persist_links(self, name: ResourceName) -> None:
         """Push the addresses of the job, before the wait."""
-        await self._push(
-            {
-                TrainingJobLink().xcom_key: job_console_url(name),
-                TrainingLogsLink().xcom_key: job_logs_url(name),
-            }
-        )
+        links: tuple[VertexLink, ...] = (TrainingJobLink(), TrainingLogsLink())
+        await self._push({link.xcom_key: link.address(name) for link in links})
 
     async def _push(self, values: Mapping[str, Any]) -> None:
         """Hand values over as a task on a worker does; what an event hands over comes out as the text of its JSON."""

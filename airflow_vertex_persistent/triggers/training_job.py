@@ -16,6 +16,7 @@ from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import (
     JobPhase,
     JobSnapshot,
+    duration_text,
     has_started,
     job_phase,
     limit_text,
@@ -148,12 +149,13 @@ class TrainingJobTrigger(VertexTrigger):
         job = cast("JobSnapshot", snapshot)
         now = datetime.now(UTC).isoformat()
         queued, ran = queued_seconds(job), running_seconds(job)
-        if ran is not None:
-            return f", queued {queued:.0f} s, ran {ran:.0f} s"
+        if queued is not None and ran is not None:
+            return f", queued {duration_text(queued)}, ran {duration_text(ran)}"
         if queued is not None:
-            return f", queued {queued:.0f} s, has run {seconds_between(job['start_time'], now):.0f} s"
+            run = seconds_between(job["start_time"], now) or 0
+            return f", queued {duration_text(queued)}, has run {duration_text(run)}"
         waited = seconds_between(job["create_time"], job["end_time"] or now) or 0
-        return f", has queued {waited:.0f} s{limit_text(job)}"
+        return f", has queued {duration_text(waited)}{limit_text(job)}"
 
     async def details(self, hook: TrainingJobAsyncHook, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the last lines of a failed job's log, or why they could not be read."""

@@ -21,8 +21,8 @@ _MAX_DOUBLINGS = 30
 _JITTER = 0.1
 # What is less can be lost when seconds are added up.
 _MOMENT = 1e-6
-# A state that does not change is said again after this many seconds, so that a log shows that it is alive.
-_PROGRESS_SECONDS = 600.0
+# A state that does not change is said again after a while, so that a log shows that it is alive: the pause doubles.
+_FIRST_PROGRESS_SECONDS, _PROGRESS_SECONDS = 60.0, 600.0
 
 
 class WatchEvent(TypedDict):
@@ -72,6 +72,7 @@ class Watch:
         self._trigger = trigger
         self._state: str | None = None
         self._said = 0.0
+        self._quiet = _FIRST_PROGRESS_SECONDS
         self._outage_start: float | None = None
         self._failures = 0
 
@@ -90,8 +91,9 @@ class Watch:
 
     def _tell(self, snapshot: Mapping[str, Any], now: float) -> None:
         changed = snapshot["state"] != self._state
-        if not changed and now - self._said < _PROGRESS_SECONDS:
+        if not changed and now - self._said < self._quiet:
             return
+        self._quiet = _FIRST_PROGRESS_SECONDS if changed else min(2 * self._quiet, _PROGRESS_SECONDS)
         self._state, self._said = snapshot["state"], now
         self._trigger.log.info(
             "%s is %s%s%s",
