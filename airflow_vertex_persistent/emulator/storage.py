@@ -2,7 +2,8 @@
 """
 Cloud Storage: gcp-storage-emulator as a child process, objects as plain files.
 
-Only what that program documents is used: its command line, STORAGE_DIR and the JSON API.
+Only what that program documents is used: its command line, STORAGE_DIR and the JSON API; see ``storage_server``
+for one answer that is not its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -26,10 +28,10 @@ from .process_tree import MARKER
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 _FOLDER = "storage"
+_SERVER = Path(__file__).with_name("storage_server.py")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
@@ -53,7 +55,8 @@ class Storage:
         self.folder = data_dir / _FOLDER
         self.address = f"http://{HOST}:{port}"
         environment = os.environ | {"STORAGE_DIR": _FOLDER, MARKER: f"{marker}:storage"}
-        command = ["-m", "gcp_storage_emulator", "--data-dir", str(data_dir), "start", "--quiet"]
+        # -P: nothing beside the program, or where the emulator was started, may stand in for a library.
+        command = ["-P", str(_SERVER), "--data-dir", str(data_dir), "start", "--quiet"]
         self._log = (data_dir / "storage.log").open("ab")
         self._process = subprocess.Popen(  # noqa: S603 - a fixed command
             [sys.executable, *command, "--host", HOST, "--port", str(port)],

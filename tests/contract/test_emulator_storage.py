@@ -10,6 +10,7 @@ import psutil
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.aiplatform_v1.types import JobState
+from google.cloud.exceptions import NotFound
 from google.cloud.storage import Client
 
 from airflow_vertex_persistent.emulator import VertexEmulator
@@ -69,6 +70,22 @@ def test_files_below_gcs_become_objects(cloud: Cloud, storage: Client) -> None:
         assert cloud.run(cloud.pool(container_spec=container)).state == JobState.JOB_STATE_SUCCEEDED
         assert storage.bucket(cloud.BUCKET).blob("mounted.txt").download_as_bytes() == text.encode()
     assert "mounted.txt" in {blob.name for blob in storage.list_blobs(cloud.BUCKET)}
+
+
+def test_a_missing_bucket_is_named(cloud: Cloud, storage: Client) -> None:
+    """Whatever is asked of it; a missing object of a bucket that is there is another matter."""
+    missing = storage.bucket("nightly-models-us")
+    for ask in (
+        lambda: list(storage.list_blobs("nightly-models-us", prefix="checkpoints/")),
+        lambda: missing.blob("model.txt").upload_from_string("weights"),
+        missing.blob("model.txt").download_as_bytes,
+        missing.reload,
+    ):
+        with pytest.raises(NotFound, match=r"bucket does not exist.* --bucket nightly-models-us"):
+            ask()
+    with pytest.raises(NotFound) as caught:
+        storage.bucket(cloud.BUCKET).blob("nothing.txt").download_as_bytes()
+    assert "--bucket" not in str(caught.value)
 
 
 def test_everything_listens_on_loopback_only(cloud: Cloud) -> None:
