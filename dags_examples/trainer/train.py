@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
+import time
 from datetime import date
 from typing import Any
 
@@ -31,6 +33,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         model.partial_fit(data.images, data.labels, classes=night.DIGITS)
         epoch += 1
         logger.info("epoch %d of %d: loss %.4f", epoch, arguments.max_iter, model.loss_)
+        time.sleep(arguments.pause_per_epoch)
         if epoch % arguments.checkpoint_every == 0:
             write_checkpoint(arguments, epoch, model)
     metrics = {
@@ -78,6 +81,7 @@ def parse(command_line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=0.005, help="step size, above 0 (%(default)s)")
     parser.add_argument("--max-iter", type=int, default=40, help="epochs, at least 1 (%(default)s)")
     parser.add_argument("--checkpoint-every", type=int, default=10, help="epochs between two (%(default)s)")
+    parser.add_argument("--pause-per-epoch", type=float, default=0, help="seconds, for a look (%(default)s)")
     parser.add_argument("--model-dir", default=os.environ.get("AIP_MODEL_DIR"))
     parser.add_argument("--checkpoint-dir", default=os.environ.get("AIP_CHECKPOINT_DIR"))
     arguments = parser.parse_args(command_line)
@@ -85,6 +89,8 @@ def parse(command_line: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--learning-rate {arguments.learning_rate} must be above 0")
     if arguments.max_iter < 1 or arguments.checkpoint_every < 1:
         parser.error("--max-iter and --checkpoint-every must be at least 1")
+    if not 0 <= arguments.pause_per_epoch < math.inf:
+        parser.error(f"--pause-per-epoch {arguments.pause_per_epoch} must be a number of 0 or more seconds")
     if not arguments.model_dir or not arguments.checkpoint_dir:
         parser.error(
             "nowhere to write: set the job's base output directory, or --model-dir and --checkpoint-dir"

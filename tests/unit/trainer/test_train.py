@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import time
+
 import pytest
 import storage
 import train
@@ -38,6 +40,15 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(bucket: str) -> No
     assert [resumed[score] for score in SCORES] == [through[score] for score in SCORES]
 
 
+def test_there_is_time_to_look_at_a_training(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a pause after each epoch, and none unless somebody asks for it."""
+    pauses = list[float]()
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    train.train(train.parse(arguments(bucket, "--max-iter=2", "--pause-per-epoch=0.5")))
+    assert pauses == [0.5, 0.5]
+    assert train.parse(arguments(bucket)).pause_per_epoch == 0
+
+
 @pytest.mark.parametrize("other", ["--learning-rate=0.1", "--data-date=2026-03-02"])
 def test_checkpoints_of_other_work_are_left_alone(bucket: str, other: str) -> None:
     """A checkpoint is continued only by the same night with the same learning rate."""
@@ -62,6 +73,7 @@ def test_the_folders_are_those_that_vertex_ai_names(monkeypatch: pytest.MonkeyPa
         ("--learning-rate=0", "--learning-rate 0.0 must be above 0"),
         ("--learning-rate=nan", "--learning-rate nan must be above 0"),
         ("--max-iter=0", "must be at least 1"),
+        ("--pause-per-epoch=-1", "--pause-per-epoch -1.0 must be a number of 0 or more seconds"),
         ("--data-date=tonight", "invalid fromisoformat value: 'tonight'"),
         ("--model-dir=", "nowhere to write"),
     ],
