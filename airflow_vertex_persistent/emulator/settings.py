@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from .gpus import METRICS
+from .gpus import GPUS, METRICS
 from .stock import check_where
 from .timetable import parse_stock
 
@@ -157,10 +158,21 @@ class EmulatorSettings:
             check_where(where)
             parse_stock(str(stock))
         for name, limit in self.quota.items():
-            region, _, metric = name.partition("/")
-            if not region or metric not in METRICS:
-                raise ValueError(
-                    f"quota {name!r} is not of the form REGION/METRIC, METRIC one of {sorted(METRICS)}"
-                )
+            region, _, metric = name.rpartition("/")
+            if metric not in METRICS:
+                raise ValueError(f"quota {name!r}: no metric {metric!r}; {_metrics_like(metric)}")
+            if not region:
+                raise ValueError(f"quota {name!r} is not of the form REGION/METRIC; the region may be *")
             if limit < 0:
                 raise ValueError(f"quota {name}={limit}: use 0 or more")
+
+
+def _metrics_like(metric: str) -> str:
+    """Which metrics may be meant, and which there are."""
+    close = get_close_matches(metric, sorted(METRICS), n=3)
+    guess = f"did you mean {' or '.join(close)}? " if close else ""
+    gpus = ", ".join(gpu.quota for gpu in GPUS.values())
+    return (
+        f"{guess}Metrics are custom_model_training_GPU_gpus, and custom_model_training_preemptible_GPU_gpus for Spot "
+        f"and Flex Start, where GPU is one of {gpus}"
+    )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .timetable import UNLIMITED, parse_stock
 
@@ -27,6 +27,20 @@ def check_where(where: str) -> None:
         raise ValueError(f"{where!r} is not of the form REGION/MACHINE_TYPE, each of which may be *")
 
 
+class Rule(NamedTuple):
+    """
+    What somebody said of a stock.
+
+    :param where: ``REGION/MACHINE_TYPE``; either may be ``*``.
+    :param text: the stock, as it was written.
+    :param since: when its timetable began.
+    """
+
+    where: str
+    text: str
+    since: datetime
+
+
 class Stock:
     """
     All that was said of stock; what nobody speaks of is unlimited.
@@ -38,7 +52,7 @@ class Stock:
     """
 
     def __init__(self, rules: Mapping[str, str | int], now: datetime) -> None:
-        self._rules: dict[str, tuple[Plan, datetime]] = {}
+        self._rules: dict[str, tuple[Plan, Rule]] = {}
         self._timetables: dict[str, Timetable | None] = {}
         for where, stock in rules.items():
             self.set(where, str(stock), now)
@@ -50,8 +64,12 @@ class Stock:
         :raises ValueError: for what cannot be read.
         """
         check_where(where)
-        self._rules[where] = parse_stock(text), now
+        self._rules[where] = parse_stock(text), Rule(where, text, now)
         self._timetables.clear()
+
+    def wildcards(self) -> list[Rule]:
+        """All rules with ``*``, by name."""
+        return sorted(rule for where, (_, rule) in self._rules.items() if "*" in where)
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Region and machine type of all rules without ``*``."""
@@ -75,5 +93,5 @@ class Stock:
         if where not in self._timetables:
             candidates = (where, f"{region}/*", f"*/{machine_type}", "*/*")
             found = next((self._rules[rule] for rule in candidates if rule in self._rules), None)
-            self._timetables[where] = found[0](found[1], where) if found else None
+            self._timetables[where] = found[0](found[1].since, where) if found else None
         return self._timetables[where]

@@ -84,14 +84,9 @@ def parse_stock(text: str) -> Plan:
         return _random(text, head)
     if head == "never" and not steps:
         head = "0"
-    matches = [_STEP.fullmatch(step) for step in steps]
-    if not re.fullmatch(_AMOUNT, head) or None in matches:
-        raise ValueError(
-            f"stock {text!r} is none of: 8, never, unlimited, "
-            "'0, then 8 after 20 s, then 0 after 1 min, then 8 at 02:00', "
-            "'random seed=1 free=300 taken=900 machines=8'"
-        )
-    found = [match for match in matches if match]
+    if not re.fullmatch(_AMOUNT, head):
+        raise _unreadable(text, f"{head!r} is no number of machines to begin with")
+    found = [_step(text, step) for step in steps]
     if any(_seconds(match) > _MOST_SECONDS for match in found):
         raise ValueError(f"stock {text!r}: a step can be at most 366 days after the one before")
 
@@ -103,6 +98,20 @@ def parse_stock(text: str) -> Plan:
             yield Change(moment, _amount(match["amount"]))
 
     return lambda now, where: Timetable(changes(now, where))
+
+
+def _step(text: str, step: str) -> re.Match[str]:
+    if match := _STEP.fullmatch(step):
+        return match
+    raise _unreadable(text, f"step {step!r} is not of the form 'then 8 after 20 s' or 'then 8 at 02:00'")
+
+
+def _unreadable(text: str, reason: str) -> ValueError:
+    return ValueError(
+        f"stock {text!r}: {reason}. A stock is 8, never, unlimited, "
+        "'0, then 8 after 20 s, then 0 after 1 min, then 8 at 02:00', or "
+        "'random seed=1 free=300 taken=900 machines=8'"
+    )
 
 
 def _amount(text: str) -> float:

@@ -202,7 +202,8 @@ def test_the_training_code_really_runs(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "stock", "words"), [("europe-west4", "1", "of the form REGION"), ("*/*", "x", "is none of: 8")]
+    ("where", "stock", "words"),
+    [("europe-west4", "1", "of the form REGION"), ("*/*", "x", "'x' is no number of machines")],
 )
 def test_stock_that_makes_no_sense_is_refused(simulator: Cloud, where: str, stock: str, words: str) -> None:
     """The control says what is possible."""

@@ -68,14 +68,18 @@ def test_a_time_of_day_that_has_come_is_tomorrows() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is none of: 8, never"),
-        ("-1", "is none of"),
-        ("8.5", "is none of"),
-        ("often", "is none of"),
-        ("never, then 8 after 20 s", "is none of"),
-        ("0, 8 after 20 s", "is none of"),
-        ("0, then 8 after 20", "is none of"),
-        ("0, then 8 at 24:00", "is none of"),
+        ("", "'' is no number of machines to begin with. A stock is 8, never"),
+        ("-1", "'-1' is no number of machines"),
+        ("8.5", "'8.5' is no number of machines"),
+        ("often", "'often' is no number of machines"),
+        ("never, then 8 after 20 s", "'never' is no number of machines"),
+        ("0, 8 after 20 s", "step '8 after 20 s' is not of the form"),
+        ("0, then 8 after 20", "step 'then 8 after 20' is not of the form"),
+        (
+            "0, then 8 after 20 s, then 8 in 20s",
+            "step 'then 8 in 20s' is not of the form .* A stock is 8, never",
+        ),
+        ("0, then 8 at 24:00", "step 'then 8 at 24:00' is not of the form"),
         ("0, then 8 after 9999999 min", "at most 366 days"),
         ("random", "a random one is 'random seed=1"),
         ("random seed=1 free=300 taken=900", "a random one is"),
@@ -102,7 +106,15 @@ def test_a_stock_is_of_a_region_and_a_machine_type(where: str) -> None:
 @pytest.mark.parametrize(
     ("quota", "words"),
     [
-        ({"europe-west4/custom_model_training_nvidia_h100_80gb_gpus": 8}, "is not of the form REGION/METRIC"),
+        (
+            {"europe-west4/custom_model_training_nvidia_h100_80gb_gpus": 8},
+            "mean custom_model_training_nvidia_a100",
+        ),
+        (
+            {"europe-west4/h100": 8},
+            "no metric 'h100'; Metrics are custom_model_training_GPU_gpus.* nvidia_h100,",
+        ),
+        ({"europe-west4": 8}, "no metric 'europe-west4'; Metrics are"),
         ({"custom_model_training_nvidia_l4_gpus": 8}, "is not of the form REGION/METRIC"),
         ({"*/custom_model_training_nvidia_l4_gpus": -1}, "use 0 or more"),
     ],
@@ -157,3 +169,4 @@ def test_the_most_exact_stock_counts() -> None:
     assert [stock.at(*where, NOON) for where in asked] == [5, 2, 3, 4]
     assert stock.next_change("r", "m", NOON) == (NOON + timedelta(minutes=1), 6)
     assert list(stock.named()) == [("r", "m")]
+    assert [rule.where for rule in stock.wildcards()] == ["*/*", "*/m", "r/*"]
