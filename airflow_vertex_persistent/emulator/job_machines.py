@@ -148,7 +148,8 @@ class OwnMachines(Machines):
         self._show = show
         self._failures = 0
         self._turn: asyncio.Event | None = None
-        self._has_quota = world.quota.queue(key, job_quota(job.job_spec, key.location))
+        self._quota = job_quota(job.job_spec, key.location)
+        self._has_quota = world.quota.queue(key, self._quota)
         if not self._has_quota.is_set():
             show(JobState.JOB_STATE_QUEUED)
         elif self._flex_start:
@@ -163,6 +164,9 @@ class OwnMachines(Machines):
 
     async def get(self) -> None:
         """Wait for quota, then for one's turn, or look for machines a few times."""
+        if not self._has_quota.is_set():
+            for metric, limit, in_use in self._world.quota.limited(self._quota):
+                self._say(messages.waits_for_quota(metric, limit, in_use))
         await self._in_time()
         self._show(JobState.JOB_STATE_PENDING)
         await self._provision()

@@ -98,6 +98,11 @@ def quota_limits(metrics: Iterable[str]) -> str:
     return QUOTA_LIMITS.format(metrics=",".join(f"aiplatform.googleapis.com/{metric}" for metric in metrics))
 
 
+def waits_for_quota(metric: str, limit: int, in_use: int) -> str:
+    """What the log of a job says that is QUEUED; this is the emulator's own text."""
+    return f"Waiting for quota: {in_use} of {limit} GPUs are in use of aiplatform.googleapis.com/{metric}"
+
+
 def resource_quota(metrics: Iterable[str]) -> str:
     """Why a persistent resource has no machines that needs more than its project may use; metrics in another form."""
     names = (

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from .ledger import Ledger
+from .ledger import Item, Ledger
+from .names import Location
 from .timetable import UNLIMITED
 from .turns import Turns
 
@@ -13,8 +14,22 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from .ledger import Item, Needs
+    from .ledger import Needs
     from .names import Key
+
+
+class Account(NamedTuple):
+    """
+    One metric in one region that has a limit, as it is now.
+
+    :param item: the metric, in a region of a project; neither needs to be one, as the limit may be for all of them.
+    :param queue: jobs that wait, the next one first, with what each needs.
+    """
+
+    item: Item
+    limit: int
+    in_use: int
+    queue: list[tuple[Key, int]]
 
 
 class Quota:
@@ -32,6 +47,33 @@ class Quota:
     def _limit(self, item: Item) -> float:
         default = self._limits.get(f"*/{item.what}", UNLIMITED)
         return self._limits.get(f"{item.where.region}/{item.what}", default)
+
+    def accounts(self) -> list[Account]:
+        """Everything that has a limit: where somebody uses it or waits for it, else as the limit was given."""
+        used = {item for item in self._ledger.items() if self._limit(item) != UNLIMITED}
+        given = {tuple(name.split("/")) for name in self._limits}
+        idle = given - {(item.where.region, item.what) for item in used} - {("*", item.what) for item in used}
+        items = used | {Item(Location(None, region), metric) for region, metric in idle}
+        return [
+            Account(
+                item,
+                int(self._limit(item)),
+                self._ledger.used(item),
+                [(job, needs[item]) for job, needs in self._ledger.waiting().items() if item in needs],
+            )
+            for item in sorted(
+                items, key=lambda item: (item.what, item.where.region, item.where.project or "")
+            )
+        ]
+
+    def limited(self, needs: Needs) -> list[tuple[str, int, int]]:
+        """Metric, limit and use of what is needed and has a limit."""
+        limits = {item: self._limit(item) for item in needs}
+        return [
+            (item.what, int(limit), self._ledger.used(item))
+            for item, limit in limits.items()
+            if limit != UNLIMITED
+        ]
 
     def exceeded(self, needs: Needs) -> list[str]:
         """Metrics that can never have what is needed."""
