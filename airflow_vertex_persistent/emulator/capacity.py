@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .ledger import Needs, Supply
     from .names import Key
-    from .stock import Stock
+    from .stock import Rule, Stock
     from .timetable import Change
 
 
@@ -102,6 +102,10 @@ class Capacity:
         """
         self._stock.set(where, text, self._clock())
         self._settle()
+
+    def wildcards(self) -> list[Rule]:
+        """What was said of the stock of several regions or machine types at once."""
+        return self._stock.wildcards()
 
     def shelves(self) -> list[Shelf]:
         """Everything that is in use, waited for or named in the stock, by region and machine type."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .control import EmulatorControl
 from .faults import FaultKind
 from .settings import CLUSTER_ERROR
-from .start_command import DEFAULT_PORT, add_start
+from .start_command import DEFAULT_PORT, add_start, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     logs.set_defaults(run=_logs)
     logs.add_argument("job", metavar="JOB", help="id of the job, or its full name")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    cancelled = commands.add_parser("cancel", parents=[host], help="cancel a job, whoever created it")
+    cancelled.set_defaults(run=_cancel)
+    cancelled.add_argument("job", metavar="JOB", help="id of the job, or its full name")
     _add_faults(commands, host)
     broken = commands.add_parser(
         "fail-resource",
@@ -108,9 +111,16 @@ def _add_faults(
 
 
 def _jobs(options: argparse.Namespace) -> int:
-    from .look import show_jobs
+    from .look_jobs import show_jobs
 
     show_jobs(options.host)
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from .look_jobs import cancel_job
+
+    cancel_job(options.host, options.job)
     return 0
 
 
@@ -142,7 +152,7 @@ def _fail_resource(options: argparse.Namespace) -> int:
 
 
 def _capacity(options: argparse.Namespace) -> int:
-    from .look import show_capacity
+    from .look_capacity import show_capacity
 
     show_capacity(options.host)
     return 0
@@ -150,13 +160,20 @@ def _capacity(options: argparse.Namespace) -> int:
 
 def _set_stock(options: argparse.Namespace) -> int:
     with EmulatorControl(options.host) as control:
-        control.set_stock(options.where, options.stock)
+        doubts = control.set_stock(options.where, options.stock)
+    from .look_capacity import print_stock
+
+    print_stock(options.host, options.where)
+    warn(doubts)
     return 0
 
 
 def _preempt(options: argparse.Namespace) -> int:
     with EmulatorControl(options.host) as control:
         control.preempt(options.job)
+    from .look_jobs import print_machines
+
+    print_machines(options.host, options.job)
     return 0
 
 

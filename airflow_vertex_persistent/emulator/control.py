@@ -144,16 +144,19 @@ class EmulatorControl:
         """
         self._ask("FailResource", name=name, text=text)
 
-    def set_stock(self, where: str, stock: str | int) -> None:
+    def set_stock(self, where: str, stock: str | int) -> list[str]:
         """
         Say how many machines there are outside persistent resources, from now on.
 
         :param where: ``REGION/MACHINE_TYPE``; either may be ``*``. Of several stocks the most exact one counts.
         :param stock: as the setting ``stock``: ``8``, ``"never"``, ``"unlimited"``, a timetable that begins now, or a
             random one.
+        :return: what looks like a slip in ``where``, in words: a machine type that the emulator does not know, a
+            region of another form. The stock is set even so.
         :raises ValueError: for what cannot be read.
         """
-        self._ask("SetStock", where=where, stock=str(stock))
+        doubts: list[str] = self._ask("SetStock", where=where, stock=str(stock))["doubts"]
+        return doubts
 
     def capacity(self) -> list[dict[str, Any]]:
         """
@@ -172,12 +175,36 @@ class EmulatorControl:
                 place["nodes"] = int(place["nodes"])
         return found
 
+    def wildcard_stocks(self) -> list[dict[str, Any]]:
+        """
+        What was said of the machines of several regions or machine types at once.
+
+        :return: ``where`` (with ``*``), ``stock`` (as it was written) and ``since`` (seconds) of each.
+        """
+        found: list[dict[str, Any]] = self._ask("ListCapacity")["wildcards"]
+        return found
+
+    def quota(self) -> list[dict[str, Any]]:
+        """
+        Quota metrics that have a limit.
+
+        :return: ``metric``, ``region``, ``project`` (a number; ``None`` as long as nobody uses any), ``limit``,
+            ``in_use`` and ``queue``: the jobs that wait for some, the next one first, each with ``job`` (its name),
+            ``gpus``, ``waited`` and ``wait_limit`` (seconds; ``None`` = for ever).
+        """
+        found: list[dict[str, Any]] = self._ask("ListCapacity")["quota"]
+        for account in found:
+            account |= {name: int(account[name]) for name in ("limit", "in_use")}
+            for place in account["queue"]:
+                place["gpus"] = int(place["gpus"])
+        return found
+
     def preempt(self, job: str) -> None:
         """
         Take the machines of a SPOT job away: it is PENDING again, and restarted when there are machines.
 
         :param job: its name, or its id.
-        :raises ValueError: when it is no SPOT job, or has no machines.
+        :raises ValueError: when it does not exist, is no SPOT job, or has no machines.
         """
         self._ask("Preempt", job=job)
 

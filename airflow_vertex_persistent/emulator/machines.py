@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.cloud.aiplatform_v1.types import AcceleratorType, DiskSpec, MachineSpec
 
 from .gpus import BUILT_IN, GPUS
+from .names import REGION
 
 if TYPE_CHECKING:
     from .errors import Problems
@@ -82,6 +84,23 @@ def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
         problems.check(not gpu and not count, field, f'Machine type "{name}" cannot have accelerators.')
     elif not _TPU.fullmatch(name):
         problems.add(f"{field}.machine_type", f'Machine type "{name}" is not supported.')
+
+
+def doubts(where: str) -> list[str]:
+    """
+    Tell what looks like a slip in the name of a stock, which may be on purpose even so.
+
+    :param where: ``REGION/MACHINE_TYPE``; either may be ``*``.
+    """
+    region, _, name = where.partition("/")
+    found = []
+    if region != "*" and not REGION.fullmatch(region):
+        found.append(f"{region!r} does not look like a region, e.g. europe-west4")
+    if name not in {"*", *BUILT_IN} and not any(kind.fullmatch(name) for kind in (_N1, _PLAIN, _TPU)):
+        close = get_close_matches(name, BUILT_IN, n=2)
+        guess = f"; did you mean {' or '.join(close)}?" if close else ""
+        found.append(f"the emulator knows no machine type {name!r}{guess}")
+    return found
 
 
 def check_disk(disk: DiskSpec, field: str, problems: Problems) -> None:

@@ -18,7 +18,7 @@ PERSISTENT_RESOURCES = "persistentResources"
 RESOURCE_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _PROJECT = re.compile(r"[0-9]{1,19}|([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_REGION = re.compile(r"[a-z]{2,}-[a-z]+[0-9]{1,2}")
+REGION = re.compile(r"[a-z]{2,}-[a-z]+[0-9]{1,2}")
 _EVERYWHERE = "-"
 
 
@@ -84,7 +84,7 @@ def parse_parent(text: str, *, everywhere: bool = False) -> Location:
             raise invalid(f"Invalid resource name: {text!r}. Expected projects/PROJECT/locations/REGION.")
     if everywhere and project == region == _EVERYWHERE:
         return Location(None, None)
-    if not _REGION.fullmatch(region):
+    if not REGION.fullmatch(region):
         raise invalid(f"Invalid location {region!r} in {text!r}. Expected a region such as europe-west4.")
     return Location(parse_project(f"projects/{project}"), region)
 

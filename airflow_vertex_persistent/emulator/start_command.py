@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .settings import EmulatorSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .serving import Options
 
 DEFAULT_PORT = 8085
@@ -130,8 +132,15 @@ def _bucket(text: str) -> str:
     return text
 
 
+def warn(doubts: Iterable[str]) -> None:
+    """Say on standard error what may be a slip."""
+    for doubt in doubts:
+        sys.stderr.write(f"vertex-emulator: {doubt}\n")
+
+
 def _start(options: argparse.Namespace) -> int:
     # The Google message types cost seconds to import; a wrong command line is answered before that.
+    from .machines import doubts
     from .serving import Options
 
     settings: dict[str, Any] = {
@@ -139,6 +148,8 @@ def _start(options: argparse.Namespace) -> int:
     }
     settings |= {name: dict(settings[name]) for name in ("resource_errors", "stock")}
     settings["quota"] = {name: _whole(limit) for name, limit in settings["quota"]}
+    checked = EmulatorSettings(**settings)
+    warn(doubt for where in checked.stock for doubt in doubts(where))
     return asyncio.run(
         _serve(
             Options(
@@ -147,7 +158,7 @@ def _start(options: argparse.Namespace) -> int:
                 buckets=tuple(options.bucket),
                 port=options.port,
                 storage_port=options.storage_port,
-                settings=EmulatorSettings(**settings),
+                settings=checked,
             )
         )
     )

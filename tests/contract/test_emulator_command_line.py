@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,7 +19,7 @@ import psutil
 import pytest
 from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
-from google.cloud.aiplatform_v1.types import CustomJob, PersistentResource
+from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Cloud
 
 MODULE = "airflow_vertex_persistent.emulator.cli"
+ALL = [("vertex-emulator-everywhere", "1")]
 PARENT = "projects/demo-project/locations/europe-west4"
 
 
@@ -37,6 +40,20 @@ def command(*arguments: str) -> list[str]:
 def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+
+
+def shown(columns: int, *arguments: str) -> list[str]:
+    """The lines of a command in a terminal that is so wide, without their colours."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", 0) as screen:
+        env = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
+        subprocess.run(command(*arguments), stdout=its, timeout=60, check=True, env=env)
+        os.close(its)
+        text = b""
+        with suppress(OSError):  # a terminal that nobody writes to any more
+            while some := screen.read(65536):
+                text += some
+    return re.sub(r"\x1b\[[\d;]*m", "", text.decode()).splitlines()
 
 
 def free_port() -> int:
@@ -139,8 +156,41 @@ def test_jobs_shows_a_table(cloud: Cloud) -> None:
     seen = ask("jobs", f"--host={cloud.emulator.address}")
     assert seen.returncode == 0
     line = next(line for line in seen.stdout.splitlines() if job.name.split("/")[-1] in line)
-    for word in ("a [bold] name", "SUCCEEDED", "on demand, us-central1"):
+    for word in ("a [bold] name", "SUCCEEDED", "on demand", "n1-standard-4 us-central1"):
         assert word in line
+
+
+def test_jobs_takes_one_line_a_job(cloud: Cloud) -> None:
+    """In a terminal of 80 columns, with the candidate of the job; what is too long of its display name is cut."""
+    name = "digits-of-tonight-" * 7
+    job = cloud.ended(
+        cloud.create(cloud.job(cloud.pool("1"), display_name=name, labels={"airflow_candidate": "2"}))
+    )
+    host = f"--host={cloud.emulator.address}"
+    for columns in (80, 140):
+        lines = shown(columns, "jobs", host)
+        assert len(lines) == 2 + len(
+            list(cloud.jobs.list_custom_jobs(parent="projects/-/locations/-", metadata=ALL))
+        )
+        assert max(map(len, lines)) <= columns
+        line = next(line for line in lines if job.name.split("/")[-1] in line)
+        assert re.search(r" n1-standard-4 europe-west4 +2( |$)", line)
+    assert re.search(r" (digits-of-tonight-)+\S*…$", line)
+
+
+def test_a_job_is_cancelled(cloud: Cloud) -> None:
+    """By its id or its name, with the call that every client has; one that has ended stays as it is."""
+    host = f"--host={cloud.emulator.address}"
+    before = cloud.emulator.control.call_counts()["CancelCustomJob"]
+    for part in (-1, 0):
+        job = cloud.running(cloud.create(cloud.job(cloud.pool("import time; time.sleep(600)"))))
+        name = job.name.split("/")[-1] if part else job.name
+        seen = ask("cancel", name, host)
+        assert (seen.returncode, seen.stderr) == (0, "")
+        assert re.fullmatch(rf"Job {job.name.split('/')[-1]} is CANCELL(ING|ED)\.\n", seen.stdout)
+        assert cloud.ended(job).state == JobState.JOB_STATE_CANCELLED
+        assert ask("cancel", name, host).stdout.endswith("is CANCELLED.\n")
+    assert cloud.emulator.control.call_counts()["CancelCustomJob"] == before + 4
 
 
 def test_logs_prints_all_replicas(cloud: Cloud) -> None:
@@ -219,6 +269,8 @@ def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
         (("jobs", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (("logs", "1", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (("logs", "1", f"--host={cloud.emulator.address}"), "job 1 is not known"),
+        (("cancel", "1", f"--host={cloud.emulator.address}"), "there is no job '1'"),
+        (("cancel", "1", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (("fault", "list", f"--host={nobody}"), f"no emulator answers at {nobody}"),
         (
             ("fault", "add", "GetJob", "quota", f"--host={cloud.emulator.address}"),
@@ -234,6 +286,7 @@ def test_errors_are_one_line(cloud: Cloud, tmp_path: Path) -> None:
         ),
         ((*start, f"--port={taken}", "--storage-port=0"), f"port {taken} is in use"),
         ((*start, "--port=0", f"--storage-port={storage}"), f"port {storage} is in use"),
+        ((*start, "--stock=x1/y=8", "--port=0", f"--storage-port={storage}"), "knows no machine type 'y'"),
         ((*start, "--image=uri=/no/such/folder"), "folder /no/such/folder of image uri does not exist"),
         ((*start, f"--image=uri={tmp_path}"), "has no Dockerfile"),
         ((*start, "--image=uri"), "'uri' is not of the form URI=FOLDER"),

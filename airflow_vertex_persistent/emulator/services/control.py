@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from airflow_vertex_persistent.emulator.demand import wait_limit
 from airflow_vertex_persistent.emulator.errors import ApiError, invalid
+from airflow_vertex_persistent.emulator.machines import doubts
 from airflow_vertex_persistent.emulator.settings import CLUSTER_ERROR
 from airflow_vertex_persistent.emulator.timetable import UNLIMITED
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.emulator.capacity import Shelf
     from airflow_vertex_persistent.emulator.faults import FaultPlan
     from airflow_vertex_persistent.emulator.names import Key
+    from airflow_vertex_persistent.emulator.quota import Account
     from airflow_vertex_persistent.emulator.world import World
 
     from . import Call
@@ -91,17 +93,41 @@ class Control:
         return Struct()
 
     async def set_stock(self, request: Struct, _: Call) -> Struct:
-        """Say how many machines there are from now on."""
+        """Say how many machines there are from now on, and hear what looks like a slip."""
         fields: dict[str, Any] = MessageToDict(request)
+        where = str(fields.get("where", ""))
         try:
-            self._world.capacity.set_stock(str(fields.get("where", "")), str(fields.get("stock", "")))
+            self._world.capacity.set_stock(where, str(fields.get("stock", "")))
         except ValueError as error:
             raise invalid(str(error)) from error
-        return Struct()
+        return _struct({"doubts": doubts(where)})
 
     async def list_capacity(self, _request: Struct, _: Call) -> Struct:
-        """List machines outside persistent resources, and who waits for them."""
-        return _struct({"capacity": [self._shown(shelf) for shelf in self._world.capacity.shelves()]})
+        """List machines outside persistent resources, what was said of them, quota, and who waits for what."""
+        capacity, now = self._world.capacity, self._world.clock()
+        rules = [
+            {"where": rule.where, "stock": rule.text, "since": (now - rule.since).total_seconds()}
+            for rule in capacity.wildcards()
+        ]
+        return _struct(
+            {
+                "capacity": [self._shown(shelf) for shelf in capacity.shelves()],
+                "wildcards": rules,
+                "quota": [self._account(account) for account in self._world.quota.accounts()],
+            }
+        )
+
+    def _account(self, account: Account) -> dict[str, Any]:
+        """One metric of a quota."""
+        where, metric = account.item
+        return {
+            "project": where.project,
+            "region": where.region,
+            "metric": metric,
+            "limit": account.limit,
+            "in_use": account.in_use,
+            "queue": [self._place(job, gpus=gpus) for job, gpus in account.queue],
+        }
 
     def _shown(self, shelf: Shelf) -> dict[str, Any]:
         change = shelf.next_change
@@ -112,16 +138,20 @@ class Control:
             "in_use": shelf.in_use,
             "next_change": change.moment.isoformat() if change else None,
             "next_stock": _count(change.amount) if change else None,
-            "queue": [self._place(job, nodes) for job, nodes in shelf.queue],
+            "queue": [self._place(job, nodes=nodes) for job, nodes in shelf.queue],
         }
 
-    def _place(self, key: Key, nodes: int) -> dict[str, Any]:
-        """One job in a queue."""
+    def _place(self, key: Key, **count: int) -> dict[str, Any]:
+        """
+        One job in a queue.
+
+        :param count: what it waits for, e.g. ``nodes=2``.
+        """
         job = self._world.store.jobs.get(key)
         assert job is not None  # noqa: S101 - only jobs that have ended leave the store
         return {
             "job": job.name,
-            "nodes": nodes,
+            **count,
             "waited": (self._world.clock() - job.create_time).total_seconds(),
             "wait_limit": wait_limit(job.job_spec),
         }
@@ -129,9 +159,12 @@ class Control:
     async def preempt(self, request: Struct, _: Call) -> Struct:
         """Take the machines of a Spot job away."""
         job = str(MessageToDict(request).get("job", ""))
-        if not self._world.capacity.preempt(job.rpartition("/")[2]):
+        job_id = job.rpartition("/")[2]
+        if self._world.capacity.preempt(job_id):
+            return Struct()
+        if any(key.id == job_id for key, _ in self._world.store.jobs.newest_first()):
             raise invalid(f"job {job!r} is no SPOT job that has machines")
-        return Struct()
+        raise invalid(f"there is no job {job!r}")
 
 
 def _count(stock: float) -> int | None:
