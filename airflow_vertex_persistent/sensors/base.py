@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_vertex_persistent.exceptions import (
     PermissionDeniedError,
@@ -24,6 +24,7 @@ from airflow_vertex_persistent.operators.base import (
     settled_snapshot,
     typed_errors,
 )
+from airflow_vertex_persistent.states import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,6 +118,11 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
         """Go on after a wait in the triggerer; ``never_fail`` skips the task as it does in the other modes."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as error:
+            raise AirflowSensorTimeout(
+                f"The {self.subject} took longer than timeout, {duration_text(self.timeout)}; "
+                "the state of the last look is in the log"
+            ) from error
         except VertexTrainingError as error:
             if self.never_fail:
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error

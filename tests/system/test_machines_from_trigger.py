@@ -112,12 +112,13 @@ def test_a_mapped_one(ended: Wait) -> None:
     ("task", "error"),
     [
         ("in_vain", "MaxWaitExceededError"),
+        ("too_long", "The wait for the job's machines took longer than timeout, 2 s"),
         ("broken_template", "ZeroDivisionError"),
         ("wrong_name", "job = 'nope': write a job's full name"),
     ],
 )
 def test_a_worker_tells_what_went_wrong(waiting: Wait, task: str, error: str) -> None:
-    """A wait in vain, a template that cannot be rendered and a wrong value end with what they end with elsewhere."""
+    """A wait in vain or for too long, a template or a value that is wrong: each ends with what it ends with elsewhere."""
     waiting.wait_for("failed", task)
     assert error in waiting.log(task, worker=True)
     assert waiting.tasks()[task]["try_number"] == 1

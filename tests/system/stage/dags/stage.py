@@ -99,14 +99,15 @@ def waits_for_machines() -> None:
         wrong = FlexStartSensor(task_id="wrong_name", job="nope", retries=2, **wait)
         mapped = FlexStartSensor.partial(task_id="mapped", **wait).expand(job=[name])
         submit >> [broken, wrong, mapped]
-        hopeless = FlexStartTrainingOperator(
-            **{**TRAINING, "task_id": "submit_in_vain", "machine_type": "g2-standard-24"},
-            accelerator_type="NVIDIA_L4",
-            accelerator_count=2,
-            max_wait_duration=2,
-            wait_for_completion=False,
-        )
-        FlexStartSensor(task_id="in_vain", job=hopeless.output, **wait)
+        for task_id, limit, timeout in (("in_vain", 2, 600), ("too_long", 0, 2)):
+            hopeless = FlexStartTrainingOperator(
+                **{**TRAINING, "task_id": f"submit_{task_id}", "machine_type": "g2-standard-24"},
+                accelerator_type="NVIDIA_L4",
+                accelerator_count=2,
+                max_wait_duration=limit,
+                wait_for_completion=False,
+            )
+            FlexStartSensor(task_id=task_id, job=hopeless.output, timeout=timeout, **wait)
 
         @task
         def tell(job: str, queued_seconds: float) -> list[Any]:
