@@ -217,6 +217,23 @@ def test_a_winner_that_nobody_saw(
     assert cloud.states_in(*REGIONS) == ["cancelled", "succeeded", "cancelled"]
 
 
+def test_a_loser_that_cannot_be_cancelled(
+    start_cloud: Callable[..., Cloud],
+    relay_to: Callable[[Cloud], Relay],
+    race: Make,
+    run_dag: Callable[[], Run],
+    *,
+    deferrable: bool,
+) -> None:
+    """It is left behind when the winner has ended."""
+    cloud = start_cloud(stock=stock("1", "never", "never"))
+    refused = {"code": "PERMISSION_DENIED", "where": f"/locations/{REGIONS[1]}"}
+    relay_to(cloud).refuse("CancelCustomJob", times=10_000, **refused)
+    race(deferrable=deferrable)
+    assert run_dag().result()["region"] == REGIONS[0]
+    assert cloud.states_in(*REGIONS) == ["succeeded", "pending", "cancelled"]
+
+
 def test_a_refusal_ends_the_race(
     start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:

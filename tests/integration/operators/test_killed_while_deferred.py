@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseOperator
 from google.cloud.aiplatform_v1.types import JobState
 
+from airflow_vertex_persistent.triggers.race import RaceTrigger
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -21,26 +24,68 @@ if TYPE_CHECKING:
     from tests.integration.operators.conftest import Run
 
 
-class StopTrigger(BaseOperator):
-    """Stops the trigger of a job while this task itself is in a state that a user, or Airflow, gave it."""
+class Lines(logging.Handler):
+    """Keeps what is logged."""
 
-    def __init__(self, *, job: str, state: str, cancel_on_kill: bool, **kwargs: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines.append(record.getMessage())
+
+
+class Heard:
+    """A trigger of which somebody keeps what it logs."""
+
+    @cached_property
+    def heard(self) -> Lines:
+        """What it has logged."""
+        return Lines()
+
+    @cached_property
+    def log(self) -> Any:
+        """Its log."""
+        log = logging.Logger("killed")  # noqa: LOG001 - nobody else hears it
+        log.addHandler(self.heard)
+        return log
+
+
+class JobTrigger(Heard, TrainingJobTrigger):
+    """That of one job."""
+
+
+class JobsTrigger(Heard, RaceTrigger):
+    """That of a race."""
+
+
+class StopTrigger(BaseOperator):
+    """
+    Stops the trigger of a job, or of a race, while this task itself is in a state that a user, or Airflow, gave it.
+
+    The result is what the trigger has logged.
+    """
+
+    def __init__(self, *, jobs: list[str], state: str, cancel_on_kill: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.job = job
+        self.jobs = jobs
         self.state = state
         self.cancel_on_kill = cancel_on_kill
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Context) -> list[str]:
         """Set the state, stop the trigger, go on running."""
-        trigger = TrainingJobTrigger(
-            job=self.job,
-            cancel_on_kill=self.cancel_on_kill,
-            region="europe-west4",
-            gcp_conn_id="google_cloud_default",
-            impersonation_chain=None,
-            poll_interval=1.0,
-            max_outage=10.0,
-        )
+        values: dict[str, Any] = {
+            "job": self.jobs[0],
+            "cancel_on_kill": self.cancel_on_kill,
+            "region": "europe-west4",
+            "gcp_conn_id": "google_cloud_default",
+            "impersonation_chain": None,
+            "poll_interval": 1.0,
+            "max_outage": 10.0,
+        }
+        race = len(self.jobs) > 1
+        trigger = JobsTrigger(**values, jobs=self.jobs) if race else JobTrigger(**values)
         ti: Any = context["ti"]
         trigger.task_instance = ti
         self._set_state(ti, self.state)
@@ -48,6 +93,7 @@ class StopTrigger(BaseOperator):
             asyncio.run(trigger.on_kill())
         finally:
             self._set_state(ti, "running")
+        return trigger.heard.lines
 
     def _set_state(self, ti: Any, state: str) -> None:
         from airflow.models.taskinstance import TaskInstance
@@ -84,7 +130,12 @@ def test_a_trigger_that_is_stopped(  # noqa: PLR0917 - one row of a table
 ) -> None:
     """Stopped for a task that has ended it cancels the job; where somebody goes on with the task it does not."""
     job = cloud.occupy()
-    fixed: dict[str, Any] = {"task_id": "stop", "dag": dag, "job": job.name, "cancel_on_kill": cancel_on_kill}
+    fixed: dict[str, Any] = {
+        "task_id": "stop",
+        "dag": dag,
+        "jobs": [job.name],
+        "cancel_on_kill": cancel_on_kill,
+    }
     if mapped:
         StopTrigger.partial(**fixed).expand(state=[state])
     else:
@@ -96,3 +147,27 @@ def test_a_trigger_that_is_stopped(  # noqa: PLR0917 - one row of a table
         assert after.state in ends
     else:
         assert after.state == JobState.JOB_STATE_RUNNING
+
+
+@pytest.mark.parametrize("state", ["failed", "deferred"])
+def test_the_trigger_of_a_race_that_is_stopped(
+    dag: DAG, cloud: Cloud, run_dag: Callable[[], Run], state: str
+) -> None:
+    """It cancels all jobs or none, and its log names them all."""
+    here = cloud.occupy()
+    request: Any = {
+        "display_name": "elsewhere",
+        "job_spec": {"worker_pool_specs": here.job_spec.worker_pool_specs[:1]},
+    }
+    parent = f"projects/{cloud.PROJECT}/locations/us-central1"
+    elsewhere = cloud.jobs.create_custom_job(parent=parent, custom_job=request)
+    jobs = [here.name, elsewhere.name]
+    StopTrigger(task_id="stop", dag=dag, jobs=jobs, cancel_on_kill=True, state=state)
+    lines = run_dag().result("stop")
+    states = [cloud.jobs.get_custom_job(name=job).state.name for job in jobs]
+    if state == "failed":
+        assert lines == [f"Cancelled {job}: its task was stopped" for job in jobs]
+        assert set(states) <= {"JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED"}
+    else:
+        assert lines == [f"The race of {', '.join(jobs)} goes on: its task is deferred"]
+        assert set(states) <= {"JOB_STATE_PENDING", "JOB_STATE_RUNNING"}
