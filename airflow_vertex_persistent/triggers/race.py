@@ -15,7 +15,7 @@ from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.standing import Standing, lacks_machines, standing
 from airflow_vertex_persistent.triggers.task_state import ask_early
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
-from airflow_vertex_persistent.triggers.watch import Watch, loop_time
+from airflow_vertex_persistent.triggers.watch import Watch, loop_time, outage_pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence
@@ -145,7 +145,9 @@ class Race:
         return [leg for identity, leg in self._legs.items() if identity not in self._ended]
 
     def pause(self) -> float:
-        """Return the seconds until the next look."""
+        """Return the seconds until the next look; when the winner has ended that is for no region's outage to say."""
+        if self._tries:
+            return outage_pause(self._trigger.poll_interval, 0)
         now = loop_time()
         return min(self._watches[leg.name.identity].pause(now) for leg in self.moving())
 
@@ -221,13 +223,13 @@ class Race:
             self._leader, self._tries = now.leader["job"], 0
             self._trigger.log.info("%s decides the race, the others are cancelled", self._leader)
         losers = self._losers(now)
-        await self._cancel(losers, hook)
+        left = await self._cancel(losers, hook)
         if not job_phase(now.leader["state"]).ended:
             return None
         self._tries += 1
-        if losers and self._tries < _MOST_CANCELS:
+        if left and self._tries < _MOST_CANCELS:
             return None
-        for loser in losers:
+        for loser in left:
             self._trigger.log.warning("%s may still run. CancelOrphanedJobsOperator can cancel it.", loser)
         return await self._event(now.leader, hook)
 
@@ -241,12 +243,17 @@ class Race:
         """Return what need not go on: of whom nothing is known may have started as well."""
         return [*(loser["job"] for loser in now.losers), *self._unseen()]
 
-    async def _cancel(self, losers: Sequence[str], hook: TrainingJobAsyncHook) -> None:
+    async def _cancel(self, losers: Sequence[str], hook: TrainingJobAsyncHook) -> list[str]:
+        """Cancel jobs, and return those for which that was not accepted: with each look it is tried again."""
+        left = []
         for loser, error in await _cancel_each(hook, losers):
-            if error is not None and call_problem(error) not in _ENDED and loser not in self._warned:
-                # It is tried again with each look, as long as it goes on.
+            if error is None or call_problem(error) in _ENDED:
+                continue
+            left.append(loser)
+            if loser not in self._warned:
                 self._warned.add(loser)
                 self._trigger.log.warning("%s may still run, it could not be cancelled: %s", loser, error)
+        return left
 
     async def _event(self, leader: JobSnapshot | None, hook: TrainingJobAsyncHook) -> WatchEvent:
         last = leader or max(

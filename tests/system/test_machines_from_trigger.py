@@ -118,7 +118,7 @@ def test_a_mapped_one(ended: Wait) -> None:
     ],
 )
 def test_a_worker_tells_what_went_wrong(waiting: Wait, task: str, error: str) -> None:
-    """A wait in vain or for too long, a template or a value that is wrong: each ends with what it ends with elsewhere."""
+    """A wait in vain or for too long, a template or a value that is wrong: each ends as it ends elsewhere."""
     waiting.wait_for("failed", task)
     assert error in waiting.log(task, worker=True)
     assert waiting.tasks()[task]["try_number"] == 1

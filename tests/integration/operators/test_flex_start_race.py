@@ -80,16 +80,30 @@ def test_machines_nowhere(
 
 
 def test_one_that_waits_in_vain_leaves_the_others(
-    start_cloud: Callable[..., Cloud], race: Make, run_dag: Callable[[], Run], *, deferrable: bool
+    start_cloud: Callable[..., Cloud],
+    race: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
 ) -> None:
     """The race goes on without those whose time is over."""
-    cloud = start_cloud(stock=stock("never", "0, then 1 after 2 s", "never"))
+    cloud = start_cloud(stock=stock("never", "never", "never"))
+
+    def come_late() -> None:
+        in_vain = ["failed", "pending", "failed"]
+        cloud.wait_for(lambda: cloud.states_in(*REGIONS) == in_vain, "two have waited in vain")
+        with EmulatorControl(cloud.address) as control:
+            control.set_stock(f"{REGIONS[1]}/g2-standard-4", 1)
+
     candidates = [
         candidate(region=region, max_wait_duration=limit)
         for region, limit in zip(REGIONS, (0.2, 0, 0.4), strict=True)
     ]
     race(candidates=candidates, deferrable=deferrable)
-    assert run_dag().result()["region"] == "us-central1"
+    with meanwhile(come_late):
+        run = run_dag()
+    assert run.result()["region"] == "us-central1"
     assert cloud.states_in(*REGIONS) == ["failed", "succeeded", "failed"]
 
 

@@ -194,17 +194,17 @@ def test_each_change_is_logged_once() -> None:
     ]
 
 
-def test_a_state_that_stays_is_said_every_ten_minutes() -> None:
-    """The log of a task that waits for long shows that somebody still looks."""
+def test_a_state_that_stays_is_said_less_and_less_often() -> None:
+    """The log of a task that waits for long shows that somebody still looks: after 1, 3, 7, 15, 25 and 35 minutes."""
     trigger = Answers()
     watch = Watch(trigger)
-    for now in range(0, 1500, 30):
-        watch.saw(WORKING, float(now))
-    assert trigger.handler.lines == [
-        "The thing is WORKING",
-        "The thing is still WORKING",
-        "The thing is still WORKING",
-    ]
+    said = []
+    for minute in range(36):
+        before = len(trigger.handler.lines)
+        watch.saw(WORKING, minute * 60.0)
+        said += [minute] * (len(trigger.handler.lines) - before)
+    assert said == [0, 1, 3, 7, 15, 25, 35]
+    assert trigger.handler.lines == ["The thing is WORKING", *["The thing is still WORKING"] * 6]
 
 
 SECONDS = st.floats(min_value=0.01, max_value=100_000)
