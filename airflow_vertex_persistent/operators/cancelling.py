@@ -150,11 +150,7 @@ def cancel_older(
             pause = patience.pause_after(error)
         else:
             # Those whose names were kept, and older ones, say nothing of one that was about to be created.
-            news = [
-                job
-                for job in jobs
-                if job.name not in older.known_jobs and older.may_be_creating(snapshot_of(job))
-            ]
+            news = [job for job in jobs if older.is_news(snapshot_of(job))]
             pause = 0.0 if news else patience.pause_until(look_until)
             if pause == 0:
                 break

@@ -65,6 +65,7 @@ class Execution:
     :param candidate: Number of the place and shape in which it wants or has its machines, from 0.
     :param tried: Candidates that had no machines, by number, with a text that says what became of each.
     :param racing: The newest job of each candidate that queues beside others; ``None``: it has none.
+    :param doubtful: A create has had no answer in a region that then gave none: its job may show up at any time.
     :param past: Full names of jobs whose end has been dealt with: they say nothing of how it goes on.
     """
 
@@ -80,6 +81,7 @@ class Execution:
     candidate: int = 0
     tried: tuple[tuple[int, str], ...] = ()
     racing: tuple[str | None, ...] = ()
+    doubtful: bool = False
     past: tuple[str, ...] = ()
 
     @classmethod
@@ -141,7 +143,9 @@ class Execution:
         """
         job = self.racing[candidate] if self.racing else self.job
         known = () if job is None else (job,)
-        return replace(self.done(*known), tried=(*self.tried, (candidate, outcome)))
+        racing = tuple(None if number == candidate else one for number, one in enumerate(self.racing))
+        left = replace(self, racing=racing if any(racing) else ())
+        return replace(left.done(*known), tried=(*self.tried, (candidate, outcome)))
 
     def done(self, *jobs: str) -> Execution:
         """Return this execution when the end of jobs has been dealt with."""
@@ -174,6 +178,10 @@ class Execution:
         """Return this execution when the service has said that it creates nothing."""
         return replace(self, creating_since=None)
 
+    def in_doubt(self) -> Execution:
+        """Return this execution when it goes on without knowing what became of a create."""
+        return replace(self, creating_since=None, doubtful=True)
+
     def after(self, ended: JobSnapshot) -> Execution:
         """Return this execution after one of its jobs."""
         had_machines = ended["start_time"] is not None
@@ -181,8 +189,10 @@ class Execution:
             return replace(self, first_submit=str(ended["end_time"]))
         return self
 
-    def may_be_creating(self, job: JobSnapshot) -> bool:
+    def is_news(self, job: JobSnapshot) -> bool:
         """Tell whether a job can be the one whose create has had no answer."""
+        if job["job"] in {*self.known_jobs, *self.past}:
+            return False
         age = seconds_between(self.creating_since, job["create_time"])
         return age is not None and age > -_CLOCK_SECONDS
 

@@ -13,9 +13,10 @@ from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     ServiceUnreachableError,
     VertexTrainingError,
+    call_problem,
 )
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, same_thing
-from airflow_vertex_persistent.operators.cancelling import cancel_job
+from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
 from airflow_vertex_persistent.operators.patience import answered
@@ -61,7 +62,11 @@ class RacingOperator(TrainingOperator):
     ) -> tuple[Execution, JobSnapshot]:
         """Return this execution and its job, or, in a race, one of its jobs."""
         execution, resumed = self.begin(context, watch, requests)
-        if not self.checked_policy().race or execution.has_one_job:
+        self._job_ended = False
+        if not self.checked_policy().race:
+            if execution.racing:
+                cancel_jobs_of(self.connected(), execution, self.log, "the DAG was changed: no race any more")
+                execution = execution.from_the_first()
             return self.find_or_create(context, execution, requests, watch, resumed=resumed)
         silent: set[str] = set()
         if resumed:
@@ -83,15 +88,18 @@ class RacingOperator(TrainingOperator):
         If there is a job that has its machines, or has done its work, it comes with them. Then no other one enters,
         and who watches the race sees to those that have lost. Otherwise whoever has waited in vain does not do so
         again.
+
+        :raises NoMachinesError: All have.
         """
         jobs, silent = self._look_everywhere(execution, watch)
         newest: dict[int, JobSnapshot] = {}
         for job in jobs:
             number, snapshot = int(job.labels.get(CANDIDATE_LABEL, "0")), snapshot_of(job)
             labels = self.labels_of(context, replace(execution, candidate=number), requests[number])
-            ended = job_phase(snapshot["state"]).ended
-            past = ended and job.name in execution.past
-            wanted = job.labels.get(REQUEST_LABEL) == labels[REQUEST_LABEL] and not past
+            phase = job_phase(snapshot["state"])
+            past = phase.ended and job.name in execution.past
+            same = job.labels.get(REQUEST_LABEL) == labels[REQUEST_LABEL] and not past
+            wanted = same or phase is JobPhase.SUCCEEDED
             if wanted and not (number in newest and _goes_on(newest[number])):
                 newest[number] = snapshot
         survivor = next(filter(_goes_on, newest.values()), None)
@@ -106,9 +114,13 @@ class RacingOperator(TrainingOperator):
         else:
             for number, one in newest.items():
                 if error := self.lack_of_machines(one):
-                    execution = execution.done(one["job"]).without(number, first_line(error))
-            if not execution.open_candidates:
-                execution = execution.from_the_first()
+                    execution = execution.done(one["job"])
+                    if execution.open_candidates == [number]:
+                        self.keep(context, replace(execution, candidate=number, job=None, racing=()))
+                        raise NoMachinesError(error)
+                    execution = execution.without(number, first_line(error))
+        # A job that nobody knew of is known now, if all have answered.
+        execution = replace(execution, doubtful=execution.doubtful and bool(silent))
         self.keep(context, execution)
         return execution, survivor, silent
 
@@ -116,8 +128,14 @@ class RacingOperator(TrainingOperator):
         """Cancel jobs of this task that are not in the race: asked for otherwise, or created twice."""
         for job in jobs:
             phase = job_phase(snapshot_of(job)["state"])
-            if job.name not in execution.racing and not phase.ended and phase is not JobPhase.CANCELLING:
+            if job.name in execution.racing or phase.ended or phase is JobPhase.CANCELLING:
+                continue
+            try:
                 cancel_job(self.connected(), job.name, self.log, "another job of this task has its machines")
+            except Exception as error:
+                if call_problem(error) is None:
+                    raise
+                self.log.warning("%s may still run, it could not be cancelled: %s", job.name, error)
 
     def _look_everywhere(
         self, execution: Execution, watch: dict[str, Any]
@@ -140,9 +158,8 @@ class RacingOperator(TrainingOperator):
                     if silent == set(execution.regions) and time.monotonic() >= end:
                         raise
             # Once one has won nobody looks again: a job whose create has had no answer must show up before.
-            news = [job for job in jobs if job.name not in execution.known_jobs]
             left = execution.seconds_to_look(LIST_LAG_SECONDS)
-            if left == 0 or any(execution.may_be_creating(snapshot_of(job)) for job in news):
+            if left == 0 or any(execution.is_news(snapshot_of(job)) for job in jobs):
                 if silent != set(execution.regions):
                     return jobs, silent
             else:
@@ -194,7 +211,7 @@ class RacingOperator(TrainingOperator):
         number = execution.candidate
         limit = 0.0 if execution.region in silent else min(watch["max_outage"], _UNWATCHED_SECONDS)
         try:
-            # It is looked for before it is created: where that has no answer, nothing is in doubt.
+            # It is looked for before it is created: where that has no answer, none is created without one.
             _, job = self.find_or_create(
                 context,
                 execution,
@@ -213,7 +230,7 @@ class RacingOperator(TrainingOperator):
             if execution.seconds_to_look(LIST_LAG_SECONDS) > 0:
                 raise  # what was created without an answer may still show up
             if execution.creating_since is not None:
-                self.keep(context, execution.refused())
+                self.keep(context, execution.in_doubt())
             self.log.warning("Candidate %d is not in the race: %s", number, first_line(away))
             return away
         except JobCancelledError:  # the task was stopped, and with it its jobs
@@ -239,10 +256,14 @@ class RacingOperator(TrainingOperator):
         if execution is not None and execution.racing:
             told = next((job for job in execution.known_jobs if tells_of(job, event)), None)
             if told is None:
-                return self.look_again(event)
+                self.say_that_it_is_old(event)
+                return None
             if event["status"] == "settled":
-                self.keep(context, self._decided(execution, told, event, policy))
+                # Not kept before it is told: whoever comes after a loss of this process sees the same race.
+                self._execution = self._decided(execution, told, event, policy)
                 self.persist_links(context, told)
+                if execution.doubtful:
+                    self._cancel_nameless(execution)
         try:
             return super().conclude(context, event)
         except VertexTrainingError:
@@ -256,11 +277,21 @@ class RacingOperator(TrainingOperator):
         """Return the execution when the race is over, with what became of those that got no machines."""
         for other in event["details"].get("others", ()):
             if lacks_machines(other, next_on_quota=policy.next_on_quota):
-                number = next(
-                    n for n, name in enumerate(execution.racing) if name and same_thing(name, other["job"])
-                )
-                execution = execution.without(number, first_line(self.job_error(other, {})))
+                for number, name in enumerate(execution.racing):
+                    if name and same_thing(name, other["job"]):
+                        execution = execution.without(number, first_line(self.job_error(other, {})))
         return execution.decided(winner)
+
+    def _cancel_nameless(self, execution: Execution) -> None:
+        """Cancel a job of whose create nobody knows what has become, when the race is over."""
+        try:
+            cancel_jobs_of(self.connected(), execution, self.log, "the race is over", quickly=True)
+        except Exception as error:
+            if call_problem(error) is None:
+                raise
+            self.log.warning(
+                "A job of this race may still run. CancelOrphanedJobsOperator can cancel it: %s", error
+            )
 
     def lack_of_machines(self, ended: JobSnapshot) -> VertexTrainingError | None:
         """Return what a job ended with that had no machines while nobody watched it."""

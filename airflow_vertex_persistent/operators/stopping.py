@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_vertex_persistent.names import KEY_LABEL
 from airflow_vertex_persistent.operators.base import is_last_attempt
+from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
 from airflow_vertex_persistent.operators.execution import load_execution, save_execution
 from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
 from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, state_or_running, within_patience
@@ -99,8 +100,6 @@ class StoppableOperator(TrainingParameters):
         """Cancel what runs of this execution, as far as possible: the task is about to end."""
         if not self.cancel_on_kill:
             return
-        from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
-
         try:
             execution = self._execution or load_execution(context)
             if execution is None:

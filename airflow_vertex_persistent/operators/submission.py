@@ -138,7 +138,8 @@ class Submission:
                 self.after_end(snapshot)
                 ended = snapshot if same else ended
         self._check_stopped()
-        if found is None and ended is not None and ended["job"] not in self.execution.past:
+        none = created is None and found is None
+        if none and ended is not None and ended["job"] not in self.execution.past:
             self.none_goes_on(ended)
         return found
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import CallProblem, call_problem
 from airflow_vertex_persistent.names import REQUEST_LABEL
+from airflow_vertex_persistent.operators.cancelling import cancel_older
 from airflow_vertex_persistent.operators.execution import Execution, job_labels, load_execution
+from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS
 from airflow_vertex_persistent.operators.stopping import StoppableOperator
+from airflow_vertex_persistent.operators.submission import Submission
 from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
@@ -71,9 +74,6 @@ class SubmittingOperator(StoppableOperator):
         :param resumed: An attempt before this one may have created it.
         :param with_job: Returns the execution with the name of its job.
         """
-        from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS
-        from airflow_vertex_persistent.operators.submission import Submission
-
         request = requests[execution.candidate]
 
         def keep(changed: Execution) -> None:
@@ -138,8 +138,6 @@ class SubmittingOperator(StoppableOperator):
         self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
     ) -> tuple[Execution, bool]:
         """Return this execution, and whether it may have jobs; cancel those of one that is over."""
-        from airflow_vertex_persistent.operators.cancelling import cancel_older
-
         hook = self.connected()
         if self._execution is not None:
             return self._execution, True

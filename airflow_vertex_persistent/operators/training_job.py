@@ -16,6 +16,7 @@ from airflow_vertex_persistent.exceptions import (
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
+from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
 from airflow_vertex_persistent.operators.config_file import read_config
 from airflow_vertex_persistent.operators.execution import (
     Execution,
@@ -147,7 +148,8 @@ class TrainingOperator(SubmittingOperator):
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
         watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
         if execution is not None and execution.job is not None and not tells_of(execution.job, event):
-            return self.look_again(event)
+            self.say_that_it_is_old(event)
+            return None
         overdue = event["status"] == "overdue"
         if overdue:
             ended = self._cancel_unless_started(event["name"], watch)
@@ -167,14 +169,9 @@ class TrainingOperator(SubmittingOperator):
         self._without_machines(context, error, overdue=overdue)
         return None
 
-    def look_again(self, event: Any) -> dict[str, Any] | None:
-        """
-        Return no result: an older attempt has waited for this event.
-
-        A trigger's number can be given again (SQLite does).
-        """
+    def say_that_it_is_old(self, event: Any) -> None:
+        """Tell of what an older attempt has waited for: a trigger's number can be given again (SQLite does)."""
         self.log.info("Looking again at the job of this task: the event was %s", event)
-        return None
 
     def _succeeded(self, job: JobSnapshot) -> dict[str, Any]:
         result = self.result(job, self._execution)
@@ -189,8 +186,6 @@ class TrainingOperator(SubmittingOperator):
 
     def _cancel_unless_started(self, job: str, watch: dict[str, Any]) -> dict[str, Any] | None:
         """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
-        from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
-
         wait_for = self.wait_for_end(watch)
         with typed_errors("end of the custom job"):
             event = cancel_unless_started(self.connected(), job, watch["max_outage"], wait_for, self.log)

@@ -47,11 +47,6 @@ def lacks_machines(job: JobSnapshot, *, next_on_quota: bool) -> bool:
     return is_lack_of_machines(job_error(job), next_on_quota=next_on_quota)
 
 
-def has_won(job: JobSnapshot) -> bool:
-    """Tell whether a job that leads goes on with its machines, or has done its work."""
-    return has_started(job) and job_phase(job["state"]) in {JobPhase.RUNNING, JobPhase.SUCCEEDED}
-
-
 def standing(jobs: Sequence[JobSnapshot], *, next_on_quota: bool) -> Standing:
     """
     Return what the states of a race's jobs say.

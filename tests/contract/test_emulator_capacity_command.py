@@ -28,6 +28,12 @@ def simulator(module_cloud_with: Callable[..., Cloud]) -> Cloud:
     return module_cloud_with(executor="simulate", simulated_seconds=3600, spot_restarts=10**6)
 
 
+@pytest.fixture(scope="module")
+def spot(module_cloud_with: Callable[..., Cloud]) -> Cloud:
+    """One of its own, for a stock that is said of many places."""
+    return module_cloud_with(executor="simulate", simulated_seconds=3600, spot_restarts=10**6)
+
+
 def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "airflow_vertex_persistent.emulator.cli", *arguments]
@@ -62,16 +68,16 @@ def test_the_table_has_stock_and_queues(simulator: Cloud) -> None:
         assert re.fullmatch(r"\d+(\.\d)?s", row[4])
 
 
-def test_a_spot_job_is_preempted(simulator: Cloud) -> None:
+def test_a_spot_job_is_preempted(spot: Cloud) -> None:
     """By its id; another time it is told that there is nothing to take away."""
-    host = f"--host={simulator.emulator.address}"
-    job = simulator.running(simulator.scarce("SPOT", region="europe-west9"))
+    host = f"--host={spot.emulator.address}"
+    job = spot.running(spot.scarce("SPOT", region="europe-west9"))
     assert ask("set-stock", "europe-west9/*", "1", host).returncode == 0
     number = job.name.rpartition("/")[2]
     taken = ask("preempt", number, host)
     assert (taken.returncode, taken.stdout) == (0, f"Job {number} loses 1 x a3-highgpu-8g in europe-west9.\n")
     assert ask("set-stock", "europe-west9/*", "0", host).returncode == 0
-    simulator.in_state(job, JobState.JOB_STATE_PENDING)
+    spot.in_state(job, JobState.JOB_STATE_PENDING)
     again = ask("preempt", job.name, host)
     assert again.returncode == 1
     assert "is no SPOT job that has machines" in again.stderr

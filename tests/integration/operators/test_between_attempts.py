@@ -201,4 +201,120 @@ def test_a_winner_that_loses_its_machines(
         pre_execute=before({2: a_winner, 3: no_winner}),
     )
     assert run_dag().result()["region"] == REGIONS[1]
-    assert cloud.states_in(REGIONS[0]) == ["failed"]
+    first, *others, last = cloud.states_in(*REGIONS)
+    assert (first, last) == ("failed", "succeeded")
+    assert set(others) <= {"cancelled"}
+
+
+def test_all_that_have_waited_in_vain_are_told(
+    start_cloud: Callable[..., Cloud],
+    relay_to: Callable[[Cloud], Relay],
+    race: Make,
+    run_dag: Callable[[], Run],
+) -> None:
+    """A race that was over before the next attempt ends that with what became of each; the one after races again."""
+    cloud = start_cloud(stock=NOTHING)
+    relay = relay_to(cloud)
+    relay.refuse("GetCustomJob", times=1000)
+
+    def end_of_the_wait() -> None:
+        cloud.wait_for(lambda: cloud.states_in(*REGIONS) == ["failed"] * 3, "all have waited in vain")
+        relay.answer("GetCustomJob")
+
+    race(
+        max_wait_duration=1,
+        retries=2,
+        max_outage=0.1,
+        pre_execute=before({2: end_of_the_wait, 3: lambda: set_stock(cloud, us_east4=1)}),
+    )
+    run = run_dag()
+    unreachable, in_vain = run.errors["train"]
+    assert (type(unreachable), type(in_vain)) == (ServiceUnreachableError, MaxWaitExceededError)
+    for part in ("0 (europe-west4 ", "1 (us-central1 ", "2 (us-east4 "):
+        assert str(in_vain).count(part) == 1
+    assert cloud.states_in(*REGIONS) == ["failed", "cancelled", "failed", "cancelled", "failed", "succeeded"]
+
+
+def test_one_that_waits_in_vain_is_told_once(
+    start_cloud: Callable[..., Cloud],
+    relay_to: Callable[[Cloud], Relay],
+    race: Make,
+    run_dag: Callable[[], Run],
+) -> None:
+    """What became of a candidate between attempts is not told again with what becomes of the others."""
+    cloud = start_cloud(stock=NOTHING)
+    relay = relay_to(cloud)
+    relay.refuse("GetCustomJob", times=1000)
+
+    def end_of_one_wait() -> None:
+        wait_for(cloud, 1, "failed")
+        relay.answer("GetCustomJob")
+
+    waits = zip(REGIONS, (4, 1, 4), strict=True)
+    race(
+        candidates=[candidate(region=region, max_wait_duration=seconds) for region, seconds in waits],
+        retries=1,
+        max_outage=0.1,
+        pre_execute=before({2: end_of_one_wait}),
+    )
+    error = run_dag().errors["train"][-1]
+    for part in ("0 (europe-west4 ", "1 (us-central1 ", "2 (us-east4 "):
+        assert str(error).count(part) == 1
+
+
+def test_a_job_of_before_that_cannot_be_cancelled(
+    start_cloud: Callable[..., Cloud],
+    relay_to: Callable[[Cloud], Relay],
+    race: Make,
+    run_dag: Callable[[], Run],
+) -> None:
+    """A DAG that was changed goes on with a job that has its machines, whatever becomes of the rest."""
+    cloud = start_cloud(stock=NOTHING)
+    relay = relay_to(cloud)
+    relay.refuse("GetCustomJob", times=1000)
+
+    def a_winner() -> None:
+        set_stock(cloud, europe_west4=1)
+        wait_for(cloud, 0, "running")
+        relay.answer("GetCustomJob")
+        relay.refuse(
+            "CancelCustomJob", code="PERMISSION_DENIED", times=1000, where=f"/locations/{REGIONS[1]}"
+        )
+
+    race(
+        candidates=[
+            candidate(region=REGIONS[0], args=["sleep", "3"]),
+            candidate(region=REGIONS[1], args=["sleep", "{{ ti.try_number }}"]),
+        ],
+        retries=1,
+        max_outage=0.1,
+        pre_execute=before({2: a_winner}),
+    )
+    assert run_dag().result()["region"] == REGIONS[0]
+    assert cloud.states_in(*REGIONS) == ["succeeded", "pending"]
+
+
+def test_a_race_that_is_none_any_more(
+    start_cloud: Callable[..., Cloud],
+    relay_to: Callable[[Cloud], Relay],
+    race: Make,
+    run_dag: Callable[[], Run],
+) -> None:
+    """Where a DAG was changed to try one place after the other, no job of the race is left behind."""
+    cloud = start_cloud(stock=NOTHING)
+    relay = relay_to(cloud)
+    relay.refuse("GetCustomJob", times=1000)
+
+    def machines() -> None:
+        relay.answer("GetCustomJob")
+        set_stock(cloud, europe_west4=1)
+
+    race(
+        candidate_order="{{ 'race' if ti.try_number == 1 else 'ordered' }}",
+        retries=1,
+        max_outage=0.1,
+        pre_execute=before({2: machines}),
+    )
+    assert run_dag().result()["region"] == REGIONS[0]
+    assert "pending" not in cloud.states_in(*REGIONS)
+    assert "running" not in cloud.states_in(*REGIONS)

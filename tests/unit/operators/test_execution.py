@@ -204,6 +204,19 @@ def test_how_long_a_job_may_still_show_up() -> None:
     assert created.job == "projects/1/locations/europe-west4/customJobs/2"
 
 
+def test_a_job_that_was_dealt_with_is_no_news() -> None:
+    """Whoever looks for a job without a name does not take one for it that was there before."""
+    execution = Execution.new(0, "demo-project", "europe-west4").creating()
+    new: Any = {
+        "job": "projects/1/locations/europe-west4/customJobs/2",
+        "create_time": execution.creating_since,
+    }
+    assert execution.is_news(new)
+    assert not execution.done(new["job"]).is_news(new)
+    assert not replace(execution, racing=(new["job"],)).is_news(new)
+    assert not execution.refused().is_news(new)
+
+
 def test_a_refusal_leaves_nothing_to_look_for() -> None:
     """A create that the service has refused has made no job that might still show up."""
     refused = Execution.new(0, "demo-project", "europe-west4").creating().refused()

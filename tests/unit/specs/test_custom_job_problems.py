@@ -117,6 +117,17 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
         ),
         (
             {**WRITTEN, "worker_pool_specs": [pool(machine_spec=machine("g2-standard-24", "NVIDIA_L4", 1))]},
+            "worker_pool_specs[0].machine_spec.accelerator_count = 1: g2-standard-24 has 2",
+        ),
+        (
+            {
+                **WRITTEN,
+                "worker_pool_specs": [pool(machine_spec=machine("g2-standard-24", "NVIDIA_H100_80GB", 2))],
+            },
+            "worker_pool_specs[0].machine_spec.accelerator_type = 'NVIDIA_H100_80GB': g2-standard-24 has NVIDIA_L4",
+        ),
+        (
+            {**WRITTEN, "worker_pool_specs": [pool(machine_spec={"machine_type": "g2-standard-24"})]},
             (
                 "worker_pool_specs[0].machine_spec.machine_type = 'g2-standard-24': has accelerator_type 'NVIDIA_L4' and "
                 "accelerator_count 2; write both"
