@@ -265,7 +265,7 @@ def test_a_place_without_quota_is_left_out(
     """Who says that a quota is no end races in the other places."""
     metric = "custom_model_training_preemptible_nvidia_l4_gpus"
     cloud = start_cloud(quota={f"europe-west4/{metric}": 0})
-    race(next_on_quota=True)
+    race("sleep", "2", next_on_quota=True)
     assert run_dag().result()["region"] != "europe-west4"
     assert sorted(cloud.states_in(*REGIONS)) == ["cancelled", "succeeded"]
 
