@@ -87,7 +87,7 @@ postgresql() {
                     "$python" -m pytest -p no:cacheprovider "${@:2}"
         }
         python=$0 failed=0
-        run_in night tests/system/test_nightly_retraining.py || failed=1
+        run_in night tests/system/test_{nightly_retraining,machines_from_trigger}.py || failed=1
         run_in many -m soak tests/system/test_many_submissions.py || failed=1
         KILL_ROUNDS=3 run_in stops "$@" || failed=1
         exit $failed
