@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 
 from airflow_vertex_persistent.exceptions import (
     PermissionDeniedError,
@@ -119,10 +119,12 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout as error:
-            raise AirflowSensorTimeout(
-                f"The {self.subject} took longer than timeout, {duration_text(self.timeout)}; "
-                "the state of the last look is in the log"
-            ) from error
+            execution_timeout = self.execution_timeout
+            if execution_timeout is None or execution_timeout.total_seconds() >= self.timeout:
+                raise AirflowSensorTimeout(self._too_long("timeout", self.timeout)) from error
+            # As where the worker waits: the next attempt may have more luck.
+            limit = execution_timeout.total_seconds()
+            raise AirflowTaskTimeout(self._too_long("execution_timeout", limit)) from error
         except VertexTrainingError as error:
             if self.never_fail:
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
@@ -134,6 +136,13 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
         left = max(timedelta(seconds=self.timeout) - spent, timedelta(seconds=1))
         of_execution = super()._time_left(context)
         return left if of_execution is None else min(left, of_execution)
+
+    def _too_long(self, limit: str, seconds: float) -> str:
+        """Return what to say when a limit has passed in the triggerer, whose own words do not name it."""
+        return (
+            f"The {self.subject} took longer than {limit}, {duration_text(seconds)}; "
+            "the state of the last look is in the log"
+        )
 
     def _wait_out(self, error: Exception, trigger: VertexTrigger, context: Context) -> None:
         """Note that the service gave no answer; the next poke may be that of another process."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
@@ -35,6 +42,7 @@ L4: dict[str, Any] = {
     "accelerator_count": 1,
 }
 NOTHING = {"*/*": "never"}
+JOB = "projects/1/locations/europe-west4/customJobs/2"
 
 
 @pytest.fixture
@@ -213,6 +221,24 @@ def test_what_cannot_begin_in_the_triggerer(changes: dict[str, Any], told: str) 
     with pytest.raises(ValueError, match="start_from_trigger") as caught:
         FlexStartSensor(task_id="sense", start_from_trigger=True, **values)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({}, AirflowSensorTimeout, "timeout, 7 d;"),
+        ({"execution_timeout": timedelta(days=8)}, AirflowSensorTimeout, "timeout, 7 d;"),
+        ({"execution_timeout": timedelta(minutes=5)}, AirflowTaskTimeout, "execution_timeout, 5 min;"),
+        ({"execution_timeout": timedelta(minutes=5), "soft_fail": True}, AirflowSkipException, "soft_fail"),
+    ],
+)
+def test_the_time_that_is_over(changes: dict[str, Any], error: type[BaseException], told: str) -> None:
+    """After a wait in the triggerer it is the smaller of both limits that is over, and ends retries or does not."""
+    sensor = FlexStartSensor(task_id="sense", job=JOB, deferrable=True, **changes)
+    context: Any = {}
+    reason = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    with pytest.raises(error, match=told):
+        sensor.resume_execution(TRIGGER_FAIL_REPR, reason, context)
 
 
 def test_a_mapped_output_cannot_begin_in_the_triggerer(dag: DAG) -> None:
