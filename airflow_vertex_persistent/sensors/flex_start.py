@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import XComArg
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.triggers.base import StartTriggerArgs
 
@@ -22,12 +24,15 @@ from airflow_vertex_persistent.triggers.flex_start import JOB_FIELDS, FlexStartT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
+
+_PULL = re.compile(r"\bxcom_pull\s*\(")
+_MAP_INDEXES = re.compile(r"\bmap_indexes\s*=")
 
 
 class FlexStartSensor(VertexSensor):
@@ -78,22 +83,25 @@ class FlexStartSensor(VertexSensor):
             )
         # Only a worker notes assets; one also sees to a result that is not handed over in the usual way.
         end_from_trigger = self.do_xcom_push and self.multiple_outputs and not self.outlets
-        trigger = FlexStartTrigger(
-            **{**{field: getattr(self, field) for field in JOB_FIELDS}, "job": _triggerer_template(self.job)},
-            installation=installation(),
-            end_from_trigger=end_from_trigger,
-        )
+        wanted = {field: getattr(self, field) for field in JOB_FIELDS}
+        wanted["job"] = _triggerer_template(self.job)
+        for field, value in wanted.items():
+            _check_for_triggerer(field, value)
+        trigger = FlexStartTrigger(**wanted, installation=installation(), end_from_trigger=end_from_trigger)
         classpath, kwargs = trigger.serialize()
         return StartTriggerArgs(
             trigger_cls=classpath,
             trigger_kwargs=kwargs,
-            next_method="execute_from_trigger",
+            next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout),
         )
 
-    def execute_from_trigger(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Go on after a wait that began in the triggerer; from the start, if it could not begin there."""
-        return self.execute(context) if event is None else self.execute_complete(context, event)
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a wait in the triggerer; from the start, as on a worker, if it could not begin there."""
+        if next_method == "execute_complete" and (next_kwargs or {}).get("event") is None:
+            # Not by way of the other resumptions: they skip what fails here in every mode.
+            return self.execute(context)
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def wait_trigger(self) -> TrainingJobTrigger:
         """Return the trigger that waits, its parameters checked."""
@@ -125,17 +133,12 @@ def _triggerer_template(job: Any) -> str:
     """
     Return what the triggerer renders to a job's full name.
 
-    It gets no answer to an ``xcom_pull`` of all map indexes, which is what Airflow makes of another task's output.
+    Airflow makes an ``xcom_pull`` without ``map_indexes`` of another task's output, see :func:`_check_for_triggerer`.
     """
-    if isinstance(job, str):
-        if "xcom_pull" in job and "map_indexes" not in job:
-            raise ValueError(
-                "start_from_trigger: the triggerer cannot render an xcom_pull without map_indexes; write job=TASK.output, "
-                "or add map_indexes=-1"
-            )
-        return job
     if isinstance(job, Mapping):
-        return str(job.get("job"))
+        job = job.get("job")
+    if isinstance(job, str):
+        return job
     if not isinstance(job, PlainXComArg) or job.operator.is_mapped:
         raise ValueError(
             "start_from_trigger: job is a full name, a template of it, or the output of a task that is not mapped"
@@ -143,3 +146,17 @@ def _triggerer_template(job: Any) -> str:
     map_index = "-1" if job.operator.get_closest_mapped_task_group() is None else "ti.map_index"
     pull = f"ti.xcom_pull(task_ids={job.operator.task_id!r}, key={job.key!r}, map_indexes={map_index})"
     return f"{{% set pulled = {pull} %}}{{{{ pulled['job'] if pulled is mapping else pulled }}}}"
+
+
+def _check_for_triggerer(field: str, value: Any) -> None:
+    """Refuse what pulls all map indexes of a task: the triggerer gets no answer to that, and waits for ever."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            _check_for_triggerer(field, part)
+    elif isinstance(value, XComArg) or (
+        isinstance(value, str) and len(_PULL.findall(value)) > len(_MAP_INDEXES.findall(value))
+    ):
+        raise ValueError(
+            f"start_from_trigger: {field} = {str(value)!r}: the triggerer cannot render an xcom_pull without "
+            f"map_indexes; add map_indexes=-1{', or write job=TASK.output' if field == 'job' else ''}"
+        )

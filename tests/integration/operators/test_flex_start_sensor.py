@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -43,6 +44,8 @@ L4: dict[str, Any] = {
 }
 NOTHING = {"*/*": "never"}
 JOB = "projects/1/locations/europe-west4/customJobs/2"
+PULL = "{{ ti.xcom_pull(task_ids='submit', key='job') }}"
+ONE_PULL = "{{ ti.xcom_pull(task_ids='submit', key='job', map_indexes=-1) }}"
 
 
 @pytest.fixture
@@ -211,16 +214,62 @@ def test_a_job_that_is_not_there(empty_cloud: Cloud, sense: Make, run_dag: Calla
     ("changes", "told"),
     [
         ({"deferrable": False}, "deferrable=True"),
-        ({"job": "{{ ti.xcom_pull(task_ids='submit', key='job') }}"}, "map_indexes=-1"),
+        ({"job": PULL}, "job = "),
+        ({"job": {"job": PULL}}, "job = "),
+        ({"job": f"{ONE_PULL} or {PULL}"}, "job = "),
         ({"job": 1234}, "a full name, a template of it, or the output of a task"),
+        ({"job": {"state": "JOB_STATE_RUNNING"}}, "a full name, a template of it, or the output of a task"),
+        ({"gcp_conn_id": PULL}, "gcp_conn_id = "),
+        ({"impersonation_chain": PULL}, "impersonation_chain = "),
+        ({"impersonation_chain": ["trainer@acme.iam.gserviceaccount.com", PULL]}, "impersonation_chain = "),
+        ({"poll_interval": PULL}, "poll_interval = "),
+        ({"max_outage": PULL}, "max_outage = "),
     ],
 )
 def test_what_cannot_begin_in_the_triggerer(changes: dict[str, Any], told: str) -> None:
     """A wait that the triggerer could not begin is refused while the DAG file is read, with the fix."""
-    values = {"job": "projects/1/locations/europe-west4/customJobs/2", "deferrable": True, **changes}
+    values = {"job": JOB, "deferrable": True, **changes}
     with pytest.raises(ValueError, match="start_from_trigger") as caught:
         FlexStartSensor(task_id="sense", start_from_trigger=True, **values)
     assert told in str(caught.value)
+    if PULL in str(changes):
+        assert "add map_indexes=-1" in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["gcp_conn_id", "impersonation_chain", "poll_interval", "max_outage"])
+def test_an_output_that_cannot_begin_in_the_triggerer(dag: DAG, field: str) -> None:
+    """Another task's output is made a template for the job alone; elsewhere it is refused like one of one's own."""
+    output = BaseOperator(dag=dag, task_id="choose").output
+    with pytest.raises(ValueError, match=f"{field} = .*xcom_pull.*add map_indexes=-1$"):
+        FlexStartSensor(task_id="sense", start_from_trigger=True, deferrable=True, job=JOB, **{field: output})
+
+
+def test_pulls_that_can_begin_in_the_triggerer() -> None:
+    """What names its map index is rendered in the triggerer, in every parameter."""
+    texts = dict.fromkeys(("gcp_conn_id", "poll_interval", "max_outage"), ONE_PULL)
+    sensor = FlexStartSensor(
+        task_id="sense",
+        start_from_trigger=True,
+        deferrable=True,
+        job={"job": ONE_PULL},
+        impersonation_chain=[ONE_PULL],
+        **texts,
+    )
+    arguments = sensor.start_trigger_args
+    assert arguments is not None
+    wanted = {**texts, "job": ONE_PULL, "impersonation_chain": [ONE_PULL]}
+    assert wanted.items() <= (arguments.trigger_kwargs or {}).items()
+
+
+@pytest.mark.parametrize("changes", [{}, {"soft_fail": True}, {"never_fail": True}])
+def test_a_wrong_parameter_of_a_wait_that_could_not_begin(changes: dict[str, Any]) -> None:
+    """A wrong parameter fails the task as it does where the wait begins on a worker, whatever is skipped else."""
+    sensor = FlexStartSensor(task_id="sense", job="nope", deferrable=True, start_from_trigger=True, **changes)
+    arguments = sensor.start_trigger_args
+    assert arguments is not None
+    context: Any = {}
+    with pytest.raises(AirflowFailException, match="job = 'nope'"):
+        sensor.resume_execution(arguments.next_method, {"event": None}, context)
 
 
 @pytest.mark.parametrize(
