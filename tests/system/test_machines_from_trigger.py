@@ -41,14 +41,20 @@ class Wait:
 
         self._stage.wait_for(reached, f"{tasks} are {state}")
 
-    def xcom(self, task: str, key: str = "return_value") -> Any:
+    def xcom(self, task: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task has handed over."""
-        return self.api.xcom(DAG_ID, self.run_id, task, key)
+        path = f"/dags/{DAG_ID}/dagRuns/{self.run_id}/taskInstances/{task}/xcomEntries/{key}"
+        return self.api.call("GET", path, params={"map_index": map_index}).json()["value"]
 
-    def log(self, task: str, *, worker: bool) -> str:
+    def mapped_states(self, task: str) -> list[str]:
+        """Return the states of the instances of a mapped task."""
+        path = f"/dags/{DAG_ID}/dagRuns/{self.run_id}/taskInstances/{task}/listMapped"
+        return [instance["state"] for instance in self.api.call("GET", path).json()["task_instances"]]
+
+    def log(self, task: str, *, worker: bool, attempt: str = "*") -> str:
         """Return what was written by workers, or by triggerers."""
         folder = self._stage.airflow.home / "logs" / f"dag_id={DAG_ID}" / f"run_id={self.run_id}"
-        files = sorted((folder / f"task_id={task}").rglob("attempt=*"))
+        files = sorted((folder / f"task_id={task}").rglob(f"attempt={attempt}.log*"))
         chosen = [file for file in files if (".trigger." in file.name) is not worker]
         return "".join(file.read_text(encoding="utf-8") for file in chosen)
 
@@ -71,7 +77,7 @@ def ended(stage: Stage, waiting: Wait) -> Wait:
     for task in FROM_START_TO_END:
         assert waiting.xcom(task, "_link_TrainingJobLink") == job_console_url(ResourceName.parse(waiting.job))
         assert waiting.log(task, worker=True) == ""
-    stage.control.set_stock(STOCK, 1)
+    stage.control.set_stock(STOCK, 3)
     waiting.wait_for("success", *FROM_START_TO_END, "with_outlet", "mapped", "tell")
     return waiting
 
@@ -108,13 +114,23 @@ def test_a_mapped_one(ended: Wait) -> None:
     assert ended.log("mapped", worker=True) != ""
 
 
+def test_in_a_mapped_task_group(stage: Stage, ended: Wait) -> None:
+    """There each sensor waits for the job of its own instance, without a worker."""
+    done = ["success", "success"]
+    stage.wait_for(lambda: ended.mapped_states("group.sense") == done, "both instances have their machines")
+    assert ended.log("group.sense", worker=True) == ""
+    jobs = [ended.xcom("group.submit", "job", index) for index in (0, 1)]
+    assert [ended.xcom("group.sense", "job", index) for index in (0, 1)] == jobs
+    assert len({ended.job, *jobs}) == 3
+
+
 @pytest.mark.parametrize(
     ("task", "error"),
     [
         ("in_vain", "MaxWaitExceededError"),
         ("too_long", "The wait for the job's machines took longer than timeout, 2 s"),
         ("broken_template", "ZeroDivisionError"),
-        ("wrong_name", "job = 'nope': write a job's full name"),
+        ("wrong_name", "job = 'nope': write a custom job's full name"),
     ],
 )
 def test_a_worker_tells_what_went_wrong(waiting: Wait, task: str, error: str) -> None:
@@ -122,3 +138,25 @@ def test_a_worker_tells_what_went_wrong(waiting: Wait, task: str, error: str) ->
     waiting.wait_for("failed", task)
     assert error in waiting.log(task, worker=True)
     assert waiting.tasks()[task]["try_number"] == 1
+
+
+def test_soft_fail(waiting: Wait) -> None:
+    """A wait for too long is skipped where that was asked for; the wrong value of the test above is not."""
+    waiting.wait_for("skipped", "too_long_softly")
+
+
+def test_silent_fail(stage: Stage, waiting: Wait) -> None:
+    """A wait in vain goes on where that was asked for."""
+    task = "in_vain_silently"
+    stage.wait_for(lambda: "waiting all the same" in waiting.log(task, worker=True), "it was in vain")
+    waiting.wait_for("deferred", task)
+
+
+def test_a_retry_begins_in_the_triggerer_again(waiting: Wait) -> None:
+    """What ``execution_timeout`` ends is tried again, and a worker only hears that it was in vain again."""
+    waiting.wait_for("failed", "too_long_twice")
+    assert waiting.tasks()["too_long_twice"]["try_number"] == 2
+    for attempt in ("1", "2"):
+        log = waiting.log("too_long_twice", worker=True, attempt=attempt)
+        assert "The wait for the job's machines took longer than execution_timeout, 2 s" in log
+        assert "DEFERRED" not in log

@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, task, task_group
 from mortal import (
     DiesAmongItsJobs,
     DiesAtItsJobsName,
@@ -83,31 +83,40 @@ def race(
 def waits_for_machines() -> None:
     """Make a DAG whose sensors begin in the triggerer, and wait for jobs that queue for machines."""
     wait: dict[str, Any] = {"deferrable": True, "start_from_trigger": True, "poll_interval": "{{ 0.5 }}"}
+    submits: dict[str, Any] = {key: value for key, value in TRAINING.items() if key != "task_id"}
+    submits |= {"accelerator_type": "NVIDIA_L4", "wait_for_completion": False}
+    queues: dict[str, Any] = {**submits, "machine_type": "g2-standard-16", "accelerator_count": 1}
+    hopeless: dict[str, Any] = {**submits, "machine_type": "g2-standard-24", "accelerator_count": 2}
     with DAG("waits_for_machines", schedule=None, is_paused_upon_creation=False):
-        submit = FlexStartTrainingOperator(
-            **{**TRAINING, "task_id": "submit", "machine_type": "g2-standard-16"},
-            accelerator_type="NVIDIA_L4",
-            accelerator_count=1,
-            wait_for_completion=False,
-        )
+        submit = FlexStartTrainingOperator(**queues, task_id="submit")
         name = "{{ ti.xcom_pull(task_ids='submit', key='job', map_indexes=-1) }}"
         whole = FlexStartSensor(task_id="whole_result", job=submit.output, **wait)
         FlexStartSensor(task_id="its_job", job=submit.output["job"], **wait)  # type: ignore[index]
         submit >> FlexStartSensor(task_id="template", job=name, **wait)
         FlexStartSensor(task_id="with_outlet", job=submit.output, outlets=Asset("gpus"), **wait)
         broken = FlexStartSensor(task_id="broken_template", job="{{ 1 // 0 }}", **wait)
-        wrong = FlexStartSensor(task_id="wrong_name", job="nope", retries=2, **wait)
+        wrong = FlexStartSensor(task_id="wrong_name", job="nope", retries=2, soft_fail=True, **wait)
         mapped = FlexStartSensor.partial(task_id="mapped", **wait).expand(job=[name])
         submit >> [broken, wrong, mapped]
-        for task_id, limit, timeout in (("in_vain", 2, 600), ("too_long", 0, 2)):
-            hopeless = FlexStartTrainingOperator(
-                **{**TRAINING, "task_id": f"submit_{task_id}", "machine_type": "g2-standard-24"},
-                accelerator_type="NVIDIA_L4",
-                accelerator_count=2,
-                max_wait_duration=limit,
-                wait_for_completion=False,
-            )
-            FlexStartSensor(task_id=task_id, job=hopeless.output, timeout=timeout, **wait)
+
+        @task_group
+        def group(number: str) -> None:
+            queued = FlexStartTrainingOperator(**queues, task_id="submit", env={"NUMBER": number})
+            FlexStartSensor(task_id="sense", job=queued.output, **wait)
+
+        group.expand(number=["0", "1"])
+
+        ends = FlexStartTrainingOperator(**hopeless, task_id="submit_in_vain", max_wait_duration=2).output
+        in_vain = FlexStartSensor(task_id="in_vain", job=ends, **wait)
+        # It looks once, and after that it only waits, for as long as a test may need to see it.
+        rarely: dict[str, Any] = {**wait, "poll_interval": 100, "timeout": 100, "trigger_rule": "all_done"}
+        in_vain >> FlexStartSensor(task_id="in_vain_silently", job=ends, silent_fail=True, **rarely)
+
+        stays = FlexStartTrainingOperator(**hopeless, task_id="submit_too_long", max_wait_duration=0).output
+        FlexStartSensor(task_id="too_long", job=stays, timeout=2, **wait)
+        FlexStartSensor(task_id="too_long_softly", job=stays, timeout=2, soft_fail=True, **wait)
+        limit: dict[str, Any] = {"execution_timeout": timedelta(seconds=2), "retry_delay": timedelta(0)}
+        FlexStartSensor(task_id="too_long_twice", job=stays, retries=1, **limit, **wait)
 
         @task
         def tell(job: str, queued_seconds: float) -> list[Any]:
