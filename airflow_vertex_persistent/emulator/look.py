@@ -5,28 +5,26 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import grpc
-from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .control import EmulatorControl, unreachable
+from .control import EmulatorControl
 from .logs import LAST_WORDS, SERVICE
+from .look_calls import CALL_SECONDS, OF_ALL_PROJECTS, emulator_channel, moment
 from .screen import console
-from .services import EVERYWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
+    import grpc
     from google.cloud.logging_v2.types import LogEntry
 
-_EVERYWHERE = ((EVERYWHERE, "1"),)
-_CALL_SECONDS = 10.0
 _FOLLOW_SECONDS = 0.3
 _OVERLAP = timedelta(seconds=2)  # lines of several files may come a little out of order
 _PAGE = 1000
@@ -56,17 +54,12 @@ def show_logs(host: str, job_id: str, *, follow: bool) -> bool:
     :raises OSError: when no emulator answers.
     """
     printed = Console(highlight=False, soft_wrap=True)
-    with grpc.insecure_channel(host) as channel:
-        try:
-            lines = _followed(channel, job_id) if follow else _entries(channel, job_id, None)
-            empty = True
-            for entry in lines:
-                printed.print(_line(entry))
-                empty = False
-        except (ServiceUnavailable, DeadlineExceeded) as error:
-            raise unreachable(host) from error
-        except GoogleAPICallError as error:
-            raise OSError(f"{host} refused to list log entries: {error.message}") from error
+    with emulator_channel(host) as channel:
+        lines = _followed(channel, job_id) if follow else _entries(channel, job_id, None)
+        empty = True
+        for entry in lines:
+            printed.print(_line(entry))
+            empty = False
     return not empty
 
 
@@ -87,9 +80,9 @@ def _entries(channel: grpc.Channel, job_id: str, since: datetime | None) -> Iter
             "order_by": "timestamp asc",
             "page_size": _PAGE,
         },
-        timeout=_CALL_SECONDS,
+        timeout=CALL_SECONDS,
         retry=None,  # the client's own would hide for a minute that nobody answers
-        metadata=_EVERYWHERE,
+        metadata=OF_ALL_PROJECTS,
     )
 
 
@@ -105,13 +98,9 @@ def _followed(channel: grpc.Channel, job_id: str) -> Iterator[LogEntry]:
         if not seen or any(_task(entry) == SERVICE and _message(entry) in LAST_WORDS for entry in fresh):
             return
         if fresh:
-            last = _time(fresh[-1].timestamp)
+            last = moment(fresh[-1].timestamp)
             since = last and last - _OVERLAP
         time.sleep(_FOLLOW_SECONDS)
-
-
-def _time(value: object) -> datetime | None:
-    return value if isinstance(value, datetime) else None
 
 
 def _task(entry: LogEntry) -> str:
@@ -130,7 +119,7 @@ def _line(entry: LogEntry) -> Text:
     payload = _payload(entry)
     level = payload.pop("levelname", "INFO")
     message = str(payload.pop("message", ""))
-    when = _time(entry.timestamp)
+    when = moment(entry.timestamp)
     clock = when.astimezone().strftime("%H:%M:%S.%f")[:-3] if when else ""
     line = Text.assemble((f"{clock} ", "dim"), (f"{_task(entry):<13} ", "cyan"))
     if level != "INFO":

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import grpc
-from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
 from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 from google.cloud.aiplatform_v1.services.job_service.transports.grpc import JobServiceGrpcTransport
 from rich.box import SIMPLE_HEAD
@@ -17,17 +15,14 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from .control import unreachable
+from .look_calls import CALL_SECONDS, OF_ALL_PROJECTS, emulator_channel, moment
 from .screen import console, duration
-from .services import EVERYWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.cloud.aiplatform_v1.types import CustomJob
 
-_EVERYWHERE = ((EVERYWHERE, "1"),)
-_CALL_SECONDS = 10.0
 _CANDIDATE = "airflow_candidate"  # the provider's label
 _NAME = "display name"
 _SHORTENED = ((_NAME, 12), ("how", 9), (_NAME, 3))
@@ -43,18 +38,13 @@ _COLOURS = {
 
 @contextmanager
 def _client(host: str) -> Iterator[JobServiceClient]:
-    with grpc.insecure_channel(host) as channel:
-        try:
-            yield JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
-        except (ServiceUnavailable, DeadlineExceeded) as error:
-            raise unreachable(host) from error
-        except GoogleAPICallError as error:
-            raise OSError(f"the emulator at {host} answers: {error.message}") from error
+    with emulator_channel(host) as channel:
+        yield JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
 
 
 def _all(client: JobServiceClient) -> list[CustomJob]:
     request = {"parent": "projects/-/locations/-"}
-    return list(client.list_custom_jobs(request, timeout=_CALL_SECONDS, metadata=_EVERYWHERE))
+    return list(client.list_custom_jobs(request, timeout=CALL_SECONDS, metadata=OF_ALL_PROJECTS))
 
 
 def show_jobs(host: str) -> None:
@@ -81,8 +71,8 @@ def cancel_job(host: str, job: str) -> None:
     """
     with _client(host) as client:
         found = _find(client, job)
-        client.cancel_custom_job(name=found.name, timeout=_CALL_SECONDS)
-        state = _state(client.get_custom_job(name=found.name, timeout=_CALL_SECONDS))
+        client.cancel_custom_job(name=found.name, timeout=CALL_SECONDS)
+        state = _state(client.get_custom_job(name=found.name, timeout=CALL_SECONDS))
     console().print(f"Job {_id(found)} is {state}.")
 
 
@@ -139,7 +129,7 @@ def _total(widths: dict[str, int]) -> int:
 
 def _row(job: CustomJob, now: datetime) -> dict[str, str]:
     """One line of the table, by column."""
-    created, started, ended = _time(job.create_time), _time(job.start_time), _time(job.end_time)
+    created, started, ended = moment(job.create_time), moment(job.start_time), moment(job.end_time)
     machines = {pool.machine_spec.machine_type: None for pool in job.job_spec.worker_pool_specs}
     return {
         "job": _id(job),
@@ -171,10 +161,6 @@ def _how(job: CustomJob) -> str:
     names = {"FLEX_START": "flex", "SPOT": "spot", "LOW_COST": "spot"}
     strategy = job.job_spec.scheduling.strategy.name
     return job.job_spec.persistent_resource_id or names.get(strategy, "on demand")
-
-
-def _time(value: object) -> datetime | None:
-    return value if isinstance(value, datetime) else None
 
 
 def _between(begin: datetime, end: datetime) -> str:

@@ -246,6 +246,20 @@ def test_faults_are_ordered_listed_and_cleared(cloud: Cloud) -> None:
     assert ask("fault", "list", host).stdout == "No faults.\n"
 
 
+@pytest.mark.parametrize(
+    ("call", "asked"),
+    [("ListCustomJobs", ("jobs",)), ("ListLogEntries", ("logs", "1"))],
+    ids=["jobs", "logs"],
+)
+def test_an_ordered_refusal_is_told(cloud: Cloud, call: str, asked: tuple[str, ...]) -> None:
+    """A fault that hits the command itself is told in its own words, and by whom."""
+    host = f"--host={cloud.emulator.address}"
+    assert ask("fault", "add", call, "permission_denied", "--text=not you", host).returncode == 0
+    seen = ask(*asked, host)
+    assert seen.returncode == 1
+    assert f"the emulator at {cloud.emulator.address} answers: not you" in seen.stderr
+
+
 def test_a_persistent_resource_can_be_broken(cloud: Cloud) -> None:
     """It is in ERROR, with the text that was given."""
     resource = cloud.resource("broken-by-hand")
