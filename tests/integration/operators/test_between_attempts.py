@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import MaxWaitExceededError, ServiceUnreachableError
 from airflow_vertex_persistent.specs.candidates import candidate
@@ -43,6 +45,21 @@ def set_stock(cloud: Cloud, **regions: int) -> None:
 def wait_for(cloud: Cloud, number: int, state: str) -> None:
     """Wait until one of the jobs, in the order of their regions, is in a state."""
     cloud.wait_for(lambda: cloud.states_in(*REGIONS)[number] == state, f"job {number} is {state}")
+
+
+@pytest.fixture
+def unwatched(
+    start_cloud: Callable[..., Cloud], relay_to: Callable[[Cloud], Relay]
+) -> Callable[..., tuple[Cloud, Relay]]:
+    """Start an emulator that tells nothing of one job to an attempt, until its relay is told to."""
+
+    def start(**settings: Any) -> tuple[Cloud, Relay]:
+        cloud = start_cloud(**settings)
+        relay = relay_to(cloud)
+        relay.refuse("GetCustomJob", times=1000)
+        return cloud, relay
+
+    return start
 
 
 def test_each_round_has_all_candidates(
@@ -85,15 +102,12 @@ def test_a_job_without_a_name_in_the_second_round(
 
 
 def test_a_wait_in_vain_leads_on(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     queue: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """A candidate whose time to wait ends between two attempts has had it."""
-    cloud = start_cloud(stock={f"{REGIONS[0]}/*": "never"})
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock={f"{REGIONS[0]}/*": "never"})
 
     def end_of_the_wait() -> None:
         relay.answer("GetCustomJob")
@@ -110,15 +124,12 @@ def test_a_wait_in_vain_leads_on(
 
 
 def test_the_only_wait_in_vain_is_told(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     queue: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """Where there is one place, the next attempt tells of it, and the one after that queues again."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def end_of_the_wait() -> None:
         relay.answer("GetCustomJob")
@@ -137,17 +148,14 @@ def test_the_only_wait_in_vain_is_told(
 
 
 def test_one_that_has_succeeded_is_the_result(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
     *,
     deferrable: bool,
 ) -> None:
     """The work that is done counts, whoever had started before, and none is left in a queue."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def two_ends() -> None:
         set_stock(cloud, us_central1=1)
@@ -171,15 +179,12 @@ def test_one_that_has_succeeded_is_the_result(
 
 
 def test_a_winner_that_loses_its_machines(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """The others race on when a winner whom one attempt has seen is lost before the next."""
-    cloud = start_cloud(stock={**NOTHING, f"{REGIONS[0]}/g2-standard-4": "1"}, spot_restarts=0)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock={**NOTHING, f"{REGIONS[0]}/g2-standard-4": "1"}, spot_restarts=0)
 
     def a_winner() -> None:
         wait_for(cloud, 0, "running")
@@ -207,15 +212,12 @@ def test_a_winner_that_loses_its_machines(
 
 
 def test_all_that_have_waited_in_vain_are_told(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """A race that was over before the next attempt ends that with what became of each; the one after races again."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def end_of_the_wait() -> None:
         cloud.wait_for(lambda: cloud.states_in(*REGIONS) == ["failed"] * 3, "all have waited in vain")
@@ -236,15 +238,12 @@ def test_all_that_have_waited_in_vain_are_told(
 
 
 def test_one_that_waits_in_vain_is_told_once(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """What became of a candidate between attempts is not told again with what becomes of the others."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def end_of_one_wait() -> None:
         wait_for(cloud, 1, "failed")
@@ -263,15 +262,12 @@ def test_one_that_waits_in_vain_is_told_once(
 
 
 def test_a_job_of_before_that_cannot_be_cancelled(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """A DAG that was changed goes on with a job that has its machines, whatever becomes of the rest."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def a_winner() -> None:
         set_stock(cloud, europe_west4=1)
@@ -295,15 +291,12 @@ def test_a_job_of_before_that_cannot_be_cancelled(
 
 
 def test_a_race_that_is_none_any_more(
-    start_cloud: Callable[..., Cloud],
-    relay_to: Callable[[Cloud], Relay],
+    unwatched: Callable[..., tuple[Cloud, Relay]],
     race: Make,
     run_dag: Callable[[], Run],
 ) -> None:
     """Where a DAG was changed to try one place after the other, no job of the race is left behind."""
-    cloud = start_cloud(stock=NOTHING)
-    relay = relay_to(cloud)
-    relay.refuse("GetCustomJob", times=1000)
+    cloud, relay = unwatched(stock=NOTHING)
 
     def machines() -> None:
         relay.answer("GetCustomJob")
