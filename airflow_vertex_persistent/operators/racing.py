@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
@@ -248,7 +248,10 @@ class RacingOperator(TrainingOperator):
         single = super().job_trigger(job, watch)
         values = {field: getattr(single, field) for field in TrainingJobTrigger.fields}
         jobs = [racing for racing in execution.racing if racing is not None]
-        return RaceTrigger(**values, jobs=jobs, next_on_quota=self.checked_policy().next_on_quota)
+        trigger = RaceTrigger(**values, jobs=jobs, next_on_quota=self.checked_policy().next_on_quota)
+        # As the triggerer does: whose buttons are to open the winner.
+        trigger.task_instance = None if self._context is None else cast("Any", self._context["ti"])
+        return trigger
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if others are to take its place."""

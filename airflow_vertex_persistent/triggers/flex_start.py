@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseEventTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
-from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.states import has_started
+from airflow_vertex_persistent.triggers.handing_over import hand_over, show_job
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     import jinja2
     from airflow.sdk import Context
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     from airflow_vertex_persistent.triggers.sharing import Look
+    from airflow_vertex_persistent.triggers.task_state import TaskInstance
     from airflow_vertex_persistent.triggers.watch import WatchEvent
 
 JOB_FIELDS = ("job", "gcp_conn_id", "impersonation_chain", "poll_interval", "max_outage")
@@ -133,7 +133,7 @@ class FlexStartTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
         """Yield the one event, from what the shared loop sees."""
         watcher = cast("TrainingJobTrigger", self.watcher())
-        await self._persist_links(watcher.name)
+        await show_job(cast("TaskInstance", self.task_instance), watcher.name)
         async for event in watcher.filter_shared_stream(shared_stream):
             yield await self._ending(event)
 
@@ -143,28 +143,9 @@ class FlexStartTrigger(BaseEventTrigger):
         if watcher is None:
             yield TriggerEvent(None)
             return
-        await self._persist_links(watcher.name)
+        await show_job(cast("TaskInstance", self.task_instance), watcher.name)
         async for event in watcher.run():
             yield await self._ending(event)
-
-    async def _persist_links(self, name: ResourceName) -> None:
-        """Push the addresses of the job, before the wait."""
-        links: tuple[VertexLink, ...] = (TrainingJobLink(), TrainingLogsLink())
-        await self._push({link.xcom_key: link.address(name) for link in links})
-
-    async def _push(self, values: Mapping[str, Any]) -> None:
-        """Hand values over as a task on a worker does; what an event hands over comes out as the text of its JSON."""
-        from airflow.sdk.execution_time.xcom import XCom
-
-        ti = cast("RuntimeTaskInstance", self.task_instance)
-        where: Any = {
-            "dag_id": ti.dag_id,
-            "task_id": ti.task_id,
-            "run_id": ti.run_id,
-            "map_index": -1 if ti.map_index is None else ti.map_index,
-        }
-        for key, value in values.items():
-            await XCom.aset(key, value, **where)
 
     async def _ending(self, event: TriggerEvent) -> TriggerEvent:
         """Return the end of the task, if the wait was not in vain; what a worker has to judge as it is."""
@@ -173,5 +154,5 @@ class FlexStartTrigger(BaseEventTrigger):
         if not self.end_from_trigger or seen["status"] != "settled" or not has_started(snapshot):
             return event
         result = training_result(snapshot)
-        await self._push({"return_value": result, **result})
+        await hand_over(cast("TaskInstance", self.task_instance), {"return_value": result, **result})
         return TaskSuccessEvent()

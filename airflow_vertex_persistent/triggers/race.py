@@ -11,6 +11,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_vertex_persistent.exceptions import CallProblem, call_problem
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.states import job_phase
+from airflow_vertex_persistent.triggers.handing_over import show_job
 from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.standing import Standing, lacks_machines, standing
 from airflow_vertex_persistent.triggers.task_state import ask_early
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.names import Identity
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.sharing import Look
+    from airflow_vertex_persistent.triggers.task_state import TaskInstance
     from airflow_vertex_persistent.triggers.watch import WatchEvent
 
 # What the cancellation of a job says that has ended, or is gone.
@@ -88,6 +90,15 @@ class RaceTrigger(TrainingJobTrigger):
                 if event is not None:
                     return event
                 await asyncio.sleep(race.pause())
+
+    async def show(self, job: str) -> None:
+        """Let the buttons of the task open the job that decides the race."""
+        if self.task_instance is None:
+            return
+        try:
+            await show_job(cast("TaskInstance", self.task_instance), ResourceName.parse(job))
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from it, the race goes on
+            self.log.warning("The buttons of this task do not open %s: %s", job, error)
 
     @property
     def cancelled_on_kill(self) -> str:
@@ -222,6 +233,7 @@ class Race:
         if now.leader["job"] != self._leader:
             self._leader, self._tries = now.leader["job"], 0
             self._trigger.log.info("%s decides the race, the others are cancelled", self._leader)
+            await self._trigger.show(self._leader)
         losers = self._losers(now)
         left = await self._cancel(losers, hook)
         if not job_phase(now.leader["state"]).ended:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from local_emulator import PROJECT
 
-from airflow_vertex_persistent.names import label_value
+from airflow_vertex_persistent.names import ResourceName, job_console_url, label_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +116,10 @@ def machines(stage: Stage, training: Training) -> Iterator[str]:
 def check_one_winner(training: Training, attempts: int) -> None:
     """Let the training end, and check that one job has gone on, and no other was ever created."""
     wait_for(training, "CANCELLED", "RUNNING", "CANCELLED")
+    page = job_console_url(ResourceName.parse(racing(training)[REGIONS[1]].name))
+    training.stage.wait_for(
+        lambda: training.result("_link_TrainingJobLink") == page, "the button opens the winner"
+    )
     training.done.touch()
     training.wait_for_task("success", attempts)
     assert states(training) == ["CANCELLED", "SUCCEEDED", "CANCELLED"]

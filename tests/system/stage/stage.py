@@ -153,9 +153,9 @@ class Training:
         files = sorted((folder / "task_id=train").glob(f"attempt={try_number}.log*"))
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
-    def result(self) -> Any:
+    def result(self, key: str = "return_value") -> Any:
         """Return what the task has handed over."""
-        return self.stage.airflow.api.xcom(self.dag_id, self.run_id, "train")
+        return self.stage.airflow.api.xcom(self.dag_id, self.run_id, "train", key)
 
     def jobs(self) -> list[Any]:
         """Return the run's jobs, the oldest first."""
