@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many trials may fail. Pure."""
+
+from __future__ import annotations
+
+
+def is_too_much(failed: int, succeeded: int, allowed: int) -> bool:
+    """
+    Tell whether a tuning job ends with the trial that has just failed.
+
+    :param failed: infeasible trials, with that one.
+    :param succeeded: trials that have succeeded.
+    :param allowed: infeasible trials that the job allows. 0 leaves it to the service, which has been seen to give up
+        when a trial fails before any has succeeded.
+    """
+    return failed > allowed if allowed else succeeded == 0
