@@ -77,7 +77,9 @@ def cluster_addresses(tasks: Iterable[Task], ports: Iterable[int]) -> dict[Task,
     return {task: f"127.0.0.1:{port}" for task, port in zip(tasks, ports, strict=True)}
 
 
-def cluster_spec(spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task) -> dict[str, Any]:
+def cluster_spec(
+    spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task, trial: str = ""
+) -> dict[str, Any]:
     """The CLUSTER_SPEC of one replica."""
     cluster: dict[str, list[str]] = {}
     for member, address in addresses.items():
@@ -85,7 +87,7 @@ def cluster_spec(spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task)
     return {
         "cluster": cluster,
         "environment": "cloud",
-        "task": {"type": f"workerpool{task.pool}", "index": task.index},
+        "task": {"type": f"workerpool{task.pool}", "index": task.index} | ({"trial": trial} if trial else {}),
         "job": _as_dict(spec),
     }
 
@@ -109,12 +111,22 @@ def _as_dict(spec: CustomJobSpec) -> Any:
 
 
 def vertex_variables(
-    spec: CustomJobSpec, addresses: Mapping[Task, str], task: Task, *, job_id: str, project: str, region: str
+    spec: CustomJobSpec,
+    addresses: Mapping[Task, str],
+    task: Task,
+    *,
+    job_id: str,
+    project: str,
+    region: str,
+    trial: str = "",
+    metric_file: str = "",
 ) -> dict[str, str]:
     """
     The variables that Vertex AI itself sets on one replica.
 
     :param project: the project number.
+    :param trial: id of the trial that the job is, empty for a job of its own.
+    :param metric_file: where the replica of a trial reports its metrics.
     """
     container = spec.worker_pool_specs[task.pool].container_spec
     job = {"python_module": "", "package_uris": [], "job_args": list(container.args)}
@@ -124,7 +136,7 @@ def vertex_variables(
         "CLOUD_ML_REGION": region,
         "CLOUD_ML_JOB": json.dumps(job),
         "AIP_USE_CUSTOM_CONTAINER": "true",
-        "CLUSTER_SPEC": json.dumps(cluster_spec(spec, addresses, task)),
+        "CLUSTER_SPEC": json.dumps(cluster_spec(spec, addresses, task, trial)),
         "HOSTNAME": f"cmle-training-workerpool{task.pool}-{job_id[-10:]}-{task.index}",
     }
     if len(addresses) > 1:
@@ -133,6 +145,8 @@ def vertex_variables(
         variables["AIP_MODEL_DIR"] = f"{output}/model/"
         variables["AIP_CHECKPOINT_DIR"] = f"{output}/checkpoints/"
         variables["AIP_TENSORBOARD_LOG_DIR"] = f"{output}/logs/"
+    if trial:
+        variables |= {"CLOUD_ML_TRIAL_ID": trial, "CLOUD_ML_HP_METRIC_FILE": metric_file}
     if spec.service_account:
         variables["CLOUD_ML_JOB_SA"] = spec.service_account
     if spec.tensorboard:

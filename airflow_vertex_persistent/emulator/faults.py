@@ -20,8 +20,8 @@ from .settings import QUOTA_LIMITS, STOCKOUT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_CREATE_JOB = "CreateCustomJob"
-_NEEDS_MACHINES = (_CREATE_JOB, "CreatePersistentResource", "RebootPersistentResource")
+_CREATE_JOB = ("CreateCustomJob", "CreateHyperparameterTuningJob")
+_NEEDS_MACHINES = (*_CREATE_JOB, "CreatePersistentResource", "RebootPersistentResource")
 _VERB = re.compile(r"([A-Z][a-z]+)([A-Z]\w*)")
 _PERMISSIONS = {
     "RebootPersistentResource": "aiplatform.persistentResources.update",
@@ -78,7 +78,7 @@ TEXTS = {
 
 _ONLY_FOR = {
     FaultKind.STOCKOUT: _NEEDS_MACHINES,
-    FaultKind.LATE_ERROR: (_CREATE_JOB,),
+    FaultKind.LATE_ERROR: _CREATE_JOB,
 }
 _WITH_SECONDS = {FaultKind.SLOW_REQUEST, FaultKind.SLOW_REPLY, FaultKind.LATE_ERROR}
 

@@ -28,7 +28,12 @@ _REFUSALS = {
     FaultKind.QUOTA: grpc.StatusCode.RESOURCE_EXHAUSTED,
     FaultKind.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
 }
-_SUBMISSIONS = {"CreateCustomJob", "DeleteCustomJob"}
+_SUBMISSIONS = {
+    "CreateCustomJob",
+    "DeleteCustomJob",
+    "CreateHyperparameterTuningJob",
+    "DeleteHyperparameterTuningJob",
+}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,15 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from . import messages
+from .endings import LOST, end_job, until
 from .environment import Task, cluster_addresses, tasks_of, vertex_variables
 from .executors import CannotStartError, Replica
 from .job_machines import machines_for
-from .lifecycle import ENDED, Verdict, job_explained, job_moved, verdict
+from .lifecycle import ENDED, Verdict, job_moved, verdict
 from .world import JobEndedError, Outcome, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from .executors import Running
     from .names import Key
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DEFAULT_TIMEOUT = 7 * 24 * 3600
-_LOST = Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR))
 
 
 class JobRun:
@@ -93,12 +93,12 @@ class JobRun:
     def lose_machines(self) -> None:
         """Let the job end as FAILED, unless it is to be cancelled already."""
         if not self._stop.is_set():
-            self._stopped = _LOST
+            self._stopped = LOST
         self._stop.set()
 
     async def _supervise(self) -> None:
         """Run the work until it is done or stopped, then clean up whatever happened."""
-        work = await _until(self._stop, self._work())
+        work = await until(self._stop, self._work())
         outcome = self._outcome(work)
         try:
             await self._clean_up()
@@ -119,7 +119,7 @@ class JobRun:
         if isinstance(error, TimeoutError):
             return self._timed_out()
         _log.error("job %s ended with an error of the emulator", self._key.id, exc_info=error)
-        return _LOST
+        return LOST
 
     def _timed_out(self) -> Outcome:
         text = messages.timed_out(self._timeout)
@@ -143,7 +143,7 @@ class JobRun:
             self._say("Waiting for training program to start.")
             self._say("Job is preparing.")
             async with asyncio.timeout(None) as self._time_limit:
-                work = await _until(self._machines.preempted, self._run_until_decided())
+                work = await until(self._machines.preempted, self._run_until_decided())
             if not work.cancelled():
                 work.result()
                 break
@@ -205,7 +205,6 @@ class JobRun:
 
     async def _start(self, task: Task, addresses: Callable[[], Mapping[Task, str]], attempt: int) -> None:
         container = self._spec.worker_pool_specs[task.pool].container_spec
-        location = self._key.location
         with ExitStack() as cleanup:
             log = self._world.logs.writer(self._key.id, task.name)
             cleanup.callback(log.close)
@@ -215,14 +214,7 @@ class JobRun:
                 log=log,
                 command=list(container.command),
                 args=list(container.args),
-                service=lambda: vertex_variables(
-                    self._spec,
-                    addresses(),
-                    task,
-                    job_id=self._key.id,
-                    project=str(location.project),
-                    region=str(location.region),
-                ),
+                service=lambda: self._variables(task, addresses()),
                 env=[(variable.name, variable.value) for variable in container.env],
             )
             try:
@@ -232,6 +224,22 @@ class JobRun:
                     self._say(error.advice)
                 raise failed(code_pb2.INVALID_ARGUMENT, f"{error} {self._log_link()}") from error
             cleanup.pop_all()
+
+    def _variables(self, task: Task, addresses: Mapping[Task, str]) -> dict[str, str]:
+        """What Vertex AI sets on one replica; that of a trial gets a folder for its metrics."""
+        location, metric_file = self._key.location, self._world.metric_file(self._key.id, task.name)
+        if self.plan.trial:
+            metric_file.parent.mkdir(parents=True, exist_ok=True)
+        return vertex_variables(
+            self._spec,
+            addresses,
+            task,
+            job_id=self._key.id,
+            project=str(location.project),
+            region=str(location.region),
+            trial=self.plan.trial,
+            metric_file=str(metric_file),
+        )
 
     async def _clean_up(self) -> None:
         """End all replicas, then let what they wrote below /gcs be seen."""
@@ -246,18 +254,8 @@ class JobRun:
     async def _finish(self, outcome: Outcome) -> None:
         self._machines.release()
         self._say(messages.LAST_WORDS[outcome.state])
-        delay = self.plan.error_delay
-        if delay is None:
-            delay = self._world.settings.error_delay_seconds
-        if outcome.error is None or outcome.state != JobState.JOB_STATE_FAILED or not delay:
-            self._move(outcome.state, outcome.error)
-            return
-        self._move(outcome.state)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._stop.wait()  # the emulator's end does not wait for the late error
-        if (job := self._world.store.jobs.get(self._key)) is not None:
-            self._world.store.jobs.put(self._key, job_explained(job, outcome.error, self._world.clock()))
+        jobs = self._world.store.jobs
+        await end_job(self._world, jobs, self._key, outcome, delay=self.plan.error_delay, stop=self._stop)
 
     def _move(self, state: int, error: Status | None = None) -> None:
         self._world.store.jobs.put(self._key, job_moved(self._job, state, self._world.clock(), error))
@@ -274,22 +272,6 @@ class JobRun:
             (text for name in names if (text := self._world.logs.traceback(self._key.id, name))), ""
         )
         return messages.replicas_failed(names, max(codes.values()), traceback, self._log_link())
-
-
-async def _until(event: asyncio.Event, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-    """
-    Do some work until its end or an event, whichever comes first.
-
-    :return: the work, which has ended: as cancelled when the event came first.
-    """
-    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        working.cancel()
-        waiting.cancel()
-        await asyncio.wait({working, waiting})
-    return working
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from google.cloud.aiplatform_v1.types import CustomJob, JobState
+from google.cloud.aiplatform_v1.types import JobState
 
+from .lifecycle import Job
 from .names import Location
 from .table import EVERYWHERE, Table
 
@@ -52,27 +53,28 @@ class JobRow:
         return created
 
 
-class JobTable(Table[CustomJob]):
+class JobTable(Table[Job]):
     """
-    All jobs.
+    All jobs of a kind.
 
+    :param kind: type of the jobs.
     :param journal: has what an emulator before us left, and gets every change.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        super().__init__(CustomJob, journal)
+    def __init__(self, kind: type[Job], journal: Journal) -> None:
+        super().__init__(kind, journal)
         self._shown: dict[int, JobRow] = {}
         self._groups: dict[_Group, list[int]] = {}
         for key, job in reversed(self.newest_first()):
             self._show(key, job)
 
-    def put(self, key: Key, message: CustomJob) -> None:
+    def put(self, key: Key, message: Job) -> None:
         """Keep a job, in place of its older self."""
         super().put(key, message)
         self._show(key, message)
 
-    def _show(self, key: Key, job: CustomJob) -> None:
-        raw, number = CustomJob.pb(job), int(key.id)
+    def _show(self, key: Key, job: Job) -> None:
+        raw, number = type(job).pb(job), int(key.id)
         row = JobRow(number, raw, _STATES[raw.state], raw.display_name, dict(raw.labels.items()))
         if number not in self._shown:  # labels never change
             for group in _groups(key.location, row):

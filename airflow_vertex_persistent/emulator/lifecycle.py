@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
+from google.cloud.aiplatform_v1.types import (
+    CustomJob,
+    HyperparameterTuningJob,
+    JobState,
+    PersistentResource,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
 
 ResourceState = PersistentResource.State
+Job = TypeVar("Job", CustomJob, HyperparameterTuningJob)
 
 WAITING = frozenset({JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_PENDING})
 _AFTER_WORK = {JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}
@@ -44,14 +50,8 @@ _RESOURCE_MOVES = {
     ResourceState.ERROR: {ResourceState.REBOOTING, ResourceState.STOPPING},
 }
 _WITH_ERROR = {ResourceState.STOPPING, ResourceState.ERROR}
-_JOB_OUTPUT = (
-    "start_time",
-    "end_time",
-    "error",
-    "web_access_uris",
-    "satisfies_pzs",
-    "satisfies_pzi",
-)
+_JOB_OUTPUT = ("start_time", "end_time", "error", "satisfies_pzs", "satisfies_pzi")
+_OUTPUT_OF_KIND = {CustomJob: ("web_access_uris",), HyperparameterTuningJob: ("trials",)}
 # SIGABRT and SIGSEGV, as the process reports them and as a shell does (128 + signal).
 _RETRIED_EXIT_CODES = frozenset({6, 134, 11, 139})
 
@@ -67,16 +67,16 @@ class Verdict(enum.Enum):
     FAIL = enum.auto()
 
 
-def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
+def job_created(job: Job, name: str, now: datetime) -> Job:
     """
     Accept a job: what only the service may say is cleared and filled.
 
     :param job: the job as requested.
     :param name: its full resource name.
     """
-    accepted = CustomJob(job)
-    raw = CustomJob.pb(accepted)
-    for field in _JOB_OUTPUT:
+    accepted = type(job)(job)
+    raw = type(job).pb(accepted)
+    for field in (*_JOB_OUTPUT, *_OUTPUT_OF_KIND[type(job)]):
         raw.ClearField(field)
     raw.name = name
     raw.state = JobState.JOB_STATE_PENDING
@@ -85,7 +85,7 @@ def job_created(job: CustomJob, name: str, now: datetime) -> CustomJob:
     return accepted
 
 
-def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = None) -> CustomJob:
+def job_moved(job: Job, state: int, now: datetime, error: Status | None = None) -> Job:
     """
     Move a job to its next state.
 
@@ -94,8 +94,8 @@ def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = 
     """
     if state not in _JOB_MOVES.get(job.state, ()):
         raise IllegalMoveError(f"{job.name}: {job.state.name} -> {JobState(state).name}")
-    moved = CustomJob(job)
-    raw = CustomJob.pb(moved)
+    moved = type(job)(job)
+    raw = type(job).pb(moved)
     raw.state = state
     raw.update_time.FromDatetime(now)
     if state == JobState.JOB_STATE_RUNNING and not raw.HasField("start_time"):  # the first time counts
@@ -107,10 +107,10 @@ def job_moved(job: CustomJob, state: int, now: datetime, error: Status | None = 
     return moved
 
 
-def job_explained(job: CustomJob, error: Status, now: datetime) -> CustomJob:
+def job_explained(job: Job, error: Status, now: datetime) -> Job:
     """Fill the error of a failed job some time after its state, as the service does."""
-    explained = CustomJob(job)
-    raw = CustomJob.pb(explained)
+    explained = type(job)(job)
+    raw = type(job).pb(explained)
     raw.error.CopyFrom(error)
     raw.update_time.FromDatetime(now)
     return explained

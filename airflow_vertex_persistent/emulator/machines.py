@@ -86,6 +86,11 @@ def check_machine(machine: MachineSpec, field: str, problems: Problems) -> None:
         problems.add(f"{field}.machine_type", f'Machine type "{name}" is not supported.')
 
 
+def is_tpu(machine: MachineSpec) -> bool:
+    """Whether a machine has TPUs."""
+    return bool(_TPU.fullmatch(machine.machine_type))
+
+
 def doubts(where: str) -> list[str]:
     """
     Tell what looks like a slip in the name of a stock, which may be on purpose even so.

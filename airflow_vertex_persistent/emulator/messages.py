@@ -14,11 +14,16 @@ from .settings import QUOTA_LIMITS, STOCKOUT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from google.cloud.aiplatform_v1.types import Trial
+
 INTERNAL_ERROR = "Internal error occurred for the current attempt"
 CANCELED_BY_USER = "CANCELED"
 RESOURCE_GONE = "The persistent resource {id!r} is being deleted or restarted; its jobs are cancelled."
 EMULATOR_STOPS = "The emulator was stopped."
 JOB_MISSING = "The CustomJob does not exist."
+TUNING_JOB_MISSING = "The HyperparameterTuningJob does not exist."
+NOT_MEASURED = "The trial has ended without a final measurement: it did not report {metrics}."
+STOPPED_EARLY = "The trial was stopped early."
 RESOURCE_MISSING = "The PersistentResource does not exist."
 RESOURCE_EXISTS = (
     'There is an existing PersistentResource with the same ID "{id}" created or being created. '
@@ -111,3 +116,19 @@ def resource_quota(metrics: Iterable[str]) -> str:
     )
     quotas = ", ".join(f"CustomModelTraining{name}GPUsPerProjectPerRegion" for name in names)
     return f"The following quotas are exceeded: {quotas}"
+
+
+def too_many_failed_trials(trial: Trial, allowed: int) -> str:
+    """
+    Why a tuning job has failed with a trial; the text on the first failure is that of the service before Vertex AI.
+
+    :param allowed: trials that may fail, 0 when the service decides.
+    """
+    parameters = "".join(f"{one.parameter_id}={one.value}, " for one in trial.parameters)
+    reason = (
+        f"More than {allowed} trials have failed. The last was trial #{trial.id}, which"
+        if allowed
+        else f"Hyperparameter Tuning Trial #{trial.id} Failed before any other successful trials were completed. "
+        "The failed trial"
+    )
+    return f"{reason} had parameters: {parameters}. The trial's error message was: {trial.infeasible_reason}"

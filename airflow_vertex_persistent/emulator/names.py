@@ -14,6 +14,7 @@ from typing import NamedTuple
 from .errors import invalid
 
 CUSTOM_JOBS = "customJobs"
+TUNING_JOBS = "hyperparameterTuningJobs"
 PERSISTENT_RESOURCES = "persistentResources"
 RESOURCE_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 

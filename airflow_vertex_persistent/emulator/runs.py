@@ -39,6 +39,11 @@ class JobRuns:
 
         run.task.add_done_callback(done)
 
+    def task(self, key: Key) -> asyncio.Task[None] | None:
+        """The work on a job, ``None`` when it has ended."""
+        run = self._runs.get(key)
+        return run.task if run else None
+
     def stop(self, key: Key, text: str) -> None:
         """Ask a job to end as CANCELLED; one that has ended is left alone."""
         if run := self._runs.get(key):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .services.logging import Logging
     from .services.operations import Operations
     from .services.persistent_resources import PersistentResources
+    from .services.tuning_jobs import TuningJobs
 
 _log = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
@@ -57,7 +58,11 @@ class Rpc:
 
 
 def rpc_table(
-    jobs: CustomJobs, resources: PersistentResources, operations: Operations, logs: Logging
+    jobs: CustomJobs,
+    tuning: TuningJobs,
+    resources: PersistentResources,
+    operations: Operations,
+    logs: Logging,
 ) -> dict[str, Rpc]:
     """Everything of Google's services that the emulator can do, by full method name."""
     job, resource = (
@@ -72,6 +77,23 @@ def rpc_table(
         f"{job}/ListCustomJobs": Rpc(jobs.list, types.ListCustomJobsRequest, types.ListCustomJobsResponse),
         f"{job}/CancelCustomJob": Rpc(jobs.cancel, types.CancelCustomJobRequest, empty),
         f"{job}/DeleteCustomJob": Rpc(jobs.delete, types.DeleteCustomJobRequest, operation),
+        f"{job}/CreateHyperparameterTuningJob": Rpc(
+            tuning.create, types.CreateHyperparameterTuningJobRequest, types.HyperparameterTuningJob
+        ),
+        f"{job}/GetHyperparameterTuningJob": Rpc(
+            tuning.get, types.GetHyperparameterTuningJobRequest, types.HyperparameterTuningJob
+        ),
+        f"{job}/ListHyperparameterTuningJobs": Rpc(
+            tuning.list,
+            types.ListHyperparameterTuningJobsRequest,
+            types.ListHyperparameterTuningJobsResponse,
+        ),
+        f"{job}/CancelHyperparameterTuningJob": Rpc(
+            tuning.cancel, types.CancelHyperparameterTuningJobRequest, empty
+        ),
+        f"{job}/DeleteHyperparameterTuningJob": Rpc(
+            tuning.delete, types.DeleteHyperparameterTuningJobRequest, operation
+        ),
         f"{resource}/CreatePersistentResource": Rpc(
             resources.create, types.CreatePersistentResourceRequest, operation
         ),

@@ -30,10 +30,12 @@ from .services.jobs import CustomJobs
 from .services.logging import Logging
 from .services.operations import Operations
 from .services.persistent_resources import PersistentResources
+from .services.tuning_jobs import TuningJobs
 from .settings import EmulatorSettings
 from .stock import Stock
 from .storage import HOST, Storage
 from .store import Store
+from .tuning.runs import TuningRuns
 from .world import World
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Options:
     """
     What to serve, and where.
 
-    :param data_dir: gets ``storage``, ``logs``, ``home`` and ``emulator.log``.
+    :param data_dir: gets ``storage``, ``logs``, ``metrics``, ``home`` and ``emulator.log``.
     :param images: image URI -> folder with a Dockerfile.
     :param buckets: created at the start.
     :param port: of the Vertex AI services; 0 takes a free one.
@@ -117,16 +119,20 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
         operations = Operations(world.store.operations, utc_now)
         resources = PersistentResources(world, runs, operations)
         jobs = CustomJobs(world, runs, operations)
-        table = rpc_table(jobs, resources, operations, Logging(world.logs, world.store))
+        tunings = TuningRuns(world, runs, jobs.start)
+        tuning = TuningJobs(world, tunings, operations)
+        table = rpc_table(jobs, tuning, resources, operations, Logging(world.logs, world.store))
         server, port = _server(options, table, world, resources)
         try:
             # Only with the port in our hands: what cannot serve must not touch what it finds.
             resources.resume()
+            tuning.resume(jobs)
             jobs.resume()
             await server.start()
             yield port
         finally:
             await server.stop(grace=None)
+            await tunings.close()
             await runs.close()
             await resources.close()
             world.pools.close()
@@ -167,6 +173,7 @@ def _world(options: Options, storage: Storage, marker: str, store: Store) -> Wor
         settings=settings,
         clock=utc_now,
         adopt_files=adopt_files,
+        metrics=options.data_dir / "metrics",
     )
 
 

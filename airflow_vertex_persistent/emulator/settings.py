@@ -117,6 +117,17 @@ class EmulatorSettings:
     submissions_per_minute: int = _setting(
         0, "jobs created and deleted in a sliding minute; more are refused as too many, 0 = no limit"
     )
+    tuning_seed: int = _setting(
+        0,
+        "what is tried next is chosen with this seed: the same results of trials lead to the same parameters",
+    )
+    trial_numbers: Literal["float", "plain"] = _setting(
+        "float",
+        "how trials are given whole numbers: float = --units=256.0, plain = --units=256",
+        "float",
+        "plain",
+    )
+    measurement_seconds: float = _setting(0.1, "the metrics of running trials are read this often")
     full_create_response: bool = _setting(
         False, "create operations of persistent resources answer the whole resource, not just its name"
     )

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from google.cloud.aiplatform_v1.types import PersistentResource
+from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob, PersistentResource
 from google.longrunning.operations_pb2 import Operation
 
 from .job_table import JobTable
@@ -23,6 +24,15 @@ class Store:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self.jobs = JobTable(journal)
+        self.jobs: JobTable[CustomJob] = JobTable(CustomJob, journal)
+        self.tuning_jobs: JobTable[HyperparameterTuningJob] = JobTable(HyperparameterTuningJob, journal)
         self.resources: Table[PersistentResource] = Table(PersistentResource, journal)
         self.operations: Table[Operation] = Table(Operation, journal)
+        keys = [key for key, _ in (*self.jobs.newest_first(), *self.tuning_jobs.newest_first())]
+        self._last_id = max((int(key.id) for key in keys), default=0)
+
+    def next_job_id(self) -> str:
+        """Make an id that no job of any kind has."""
+        # Nineteen digits like the service's, and growing, so that the newest job has the largest id.
+        self._last_id = max(self._last_id + 1, time.time_ns())
+        return str(self._last_id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import proto
-from google.cloud.aiplatform_v1.types import CustomJob, PersistentResource
+from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob, PersistentResource
 from google.longrunning.operations_pb2 import Operation
 
 from .names import Location
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .names import Key
 
-Message = TypeVar("Message", CustomJob, PersistentResource, Operation)
+Message = TypeVar("Message", CustomJob, HyperparameterTuningJob, PersistentResource, Operation)
 
 EVERYWHERE = Location(None, None)
 

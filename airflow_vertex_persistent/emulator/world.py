@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from .capacity import Capacity
     from .executors import Executor
@@ -32,6 +33,7 @@ class World:
     :param capacity: machines outside them.
     :param adopt_files: makes files that replicas wrote below ``/gcs`` known to the storage emulator; its
         argument is the time of the job's start.
+    :param metrics: folder of the metric files of trials.
     """
 
     store: Store
@@ -43,6 +45,16 @@ class World:
     settings: EmulatorSettings
     clock: Callable[[], datetime]
     adopt_files: Callable[[datetime], Awaitable[None]]
+    metrics: Path
+
+    def metric_file(self, job_id: str, task: str) -> Path:
+        """
+        Where a replica of a trial reports its metrics.
+
+        :param job_id: of the trial's custom job.
+        :param task: name of the replica.
+        """
+        return self.metrics / job_id / task / "output.metrics"
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,14 @@ class JobPlan:
     :param needs: machines by pool of the resource.
     :param stockout: why no machines are found for it, with ``{region}`` to be filled in; empty when they are.
     :param error_delay: seconds between its state FAILED and its error; ``None`` for those of the settings.
+    :param trial: id of the trial that it is, empty for a job of its own.
     """
 
     resource: Key | None = None
     needs: Mapping[str, int] = field(default_factory=dict)
     stockout: str = ""
     error_delay: float | None = None
+    trial: str = ""
 
 
 @dataclass(frozen=True)

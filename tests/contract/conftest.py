@@ -17,7 +17,12 @@ from google.cloud.aiplatform_v1.services.persistent_resource_service import Pers
 from google.cloud.aiplatform_v1.services.persistent_resource_service.transports.grpc import (
     PersistentResourceServiceGrpcTransport,
 )
-from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
+from google.cloud.aiplatform_v1.types import (
+    CustomJob,
+    HyperparameterTuningJob,
+    JobState,
+    PersistentResource,
+)
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
 
@@ -164,7 +169,7 @@ class Cloud:
         self.jobs.cancel_custom_job(name=job.name)
         return self.ended(job)
 
-    def log(self, job: CustomJob, task: str = "workerpool0-0") -> list[str]:
+    def log(self, job: CustomJob | HyperparameterTuningJob, task: str = "workerpool0-0") -> list[str]:
         """The lines that a replica printed, without their times."""
         path = self._data_dir / "logs" / job.name.rpartition("/")[2] / f"{task}.log"
         if not path.exists():
@@ -191,6 +196,74 @@ class Cloud:
             f"{name} in {states}",
         )
         return found
+
+
+class Tuning:
+    """What tests do with tuning jobs again and again."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    def job(self, code: str, **fields: Any) -> dict[str, Any]:
+        """
+        A tuning job over one number, x, with the metric loss, whose trials run a piece of Python.
+
+        Fields of the study and of the trials' spec replace the usual ones as well.
+        """
+        study = {
+            "metrics": [{"metric_id": "loss", "goal": "MINIMIZE"}],
+            "parameters": [{"parameter_id": "x", "double_value_spec": {"min_value": 0, "max_value": 10}}],
+        }
+        for name in (
+            "metrics",
+            "parameters",
+            "algorithm",
+            "measurement_selection_type",
+            "median_automated_stopping_spec",
+        ):
+            if name in fields:
+                study[name] = fields.pop(name)
+        job = {"display_name": "tuning", "max_trial_count": 1, "parallel_trial_count": 1, "study_spec": study}
+        own = {"display_name", "labels", "max_trial_count", "parallel_trial_count", "max_failed_trial_count"}
+        job |= {name: fields.pop(name) for name in own & fields.keys()}
+        pools = fields.pop("worker_pool_specs", [self.cloud.pool(code)])
+        return {**job, "trial_job_spec": {"worker_pool_specs": pools, **fields}}
+
+    def create(self, code: str = "", parent: str = PARENT, **fields: Any) -> HyperparameterTuningJob:
+        """Create a tuning job."""
+        return self.cloud.jobs.create_hyperparameter_tuning_job(
+            parent=parent, hyperparameter_tuning_job=HyperparameterTuningJob(self.job(code, **fields))
+        )
+
+    def get(self, job: HyperparameterTuningJob) -> HyperparameterTuningJob:
+        """Get a job as it is now."""
+        return self.cloud.jobs.get_hyperparameter_tuning_job(name=job.name)
+
+    def when(
+        self, job: HyperparameterTuningJob, condition: Callable[[HyperparameterTuningJob], Any]
+    ) -> HyperparameterTuningJob:
+        """Wait until something is true of a job."""
+        found: HyperparameterTuningJob = self.cloud.wait_for(
+            lambda: now if condition(now := self.get(job)) else None, f"what is awaited of {job.name}"
+        )
+        return found
+
+    def ended(self, job: HyperparameterTuningJob) -> HyperparameterTuningJob:
+        """Wait until a job has ended."""
+        return self.when(job, lambda now: now.state in _ENDED)
+
+    def run(self, code: str = "", **fields: Any) -> HyperparameterTuningJob:
+        """Create a job and wait until it has ended."""
+        return self.ended(self.create(code, **fields))
+
+    def stop(self, job: HyperparameterTuningJob) -> HyperparameterTuningJob:
+        """Cancel a job and wait for its end."""
+        self.cloud.jobs.cancel_hyperparameter_tuning_job(name=job.name)
+        return self.ended(job)
+
+    def jobs_of(self, job: HyperparameterTuningJob) -> list[CustomJob]:
+        """Get the custom jobs of a job's trials."""
+        return [self.cloud.jobs.get_custom_job(name=trial.custom_job) for trial in job.trials]
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +293,12 @@ def cloud(emulator: VertexEmulator) -> Iterator[Cloud]:
     """The real clients of the module's emulator."""
     with _cloud(emulator) as clients:
         yield clients
+
+
+@pytest.fixture(scope="module")
+def tuning(cloud: Cloud) -> Tuning:
+    """Tuning jobs on the module's emulator."""
+    return Tuning(cloud)
 
 
 @pytest.fixture
@@ -259,6 +338,12 @@ def cloud_with(image_folder: Path) -> Iterator[Callable[..., Cloud]]:
     """Start an emulator with other settings, e.g. ``cloud_with(busy_policy="fail")``."""
     with _clouds(image_folder) as start:
         yield start
+
+
+@pytest.fixture
+def tuning_with(cloud_with: Callable[..., Cloud]) -> Callable[..., Tuning]:
+    """Have tuning jobs on an emulator with other settings."""
+    return lambda **settings: Tuning(cloud_with(**settings))
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,18 @@ def check_job(job: CustomJob) -> None:
     :raises ApiError: INVALID_ARGUMENT with all problems, UNIMPLEMENTED for what is not emulated.
     """
     problems = Problems()
-    spec, field = job.job_spec, "custom_job.job_spec"
-    problems.check(job.display_name, "custom_job.display_name", "Required field is not set.")
-    _check_texts(job.display_name, job.labels, "custom_job", problems)
+    check_texts(job.display_name, job.labels, "custom_job", problems)
+    check_job_spec(job.job_spec, "custom_job.job_spec", problems)
+    problems.answer()
+    refuse_packages(job.job_spec)
+
+
+def check_job_spec(spec: CustomJobSpec, field: str, problems: Problems) -> None:
+    """
+    Check the spec of a custom job.
+
+    :param field: path of the spec in the request.
+    """
     _check_worker_pools(spec, f"{field}.worker_pool_specs", problems)
     check_scheduling(spec, field, problems)
     output = spec.base_output_directory.output_uri_prefix
@@ -66,7 +75,14 @@ def check_job(job: CustomJob) -> None:
         f"{field}.service_account",
         "A job with a tensorboard needs a service account.",
     )
-    problems.answer()
+
+
+def refuse_packages(spec: CustomJobSpec) -> None:
+    """
+    Refuse what the service can run and the emulator cannot.
+
+    :raises ApiError: UNIMPLEMENTED.
+    """
     if any(pool.python_package_spec.executor_image_uri for pool in spec.worker_pool_specs):
         raise unimplemented("python_package_spec is not emulated; use container_spec.")
 
@@ -187,6 +203,16 @@ def _check_network(network: str, field: str, problems: Problems) -> None:
         field,
         f"{network!r} is not of the form projects/PROJECT_NUMBER/global/networks/NAME.",
     )
+
+
+def check_texts(display_name: str, labels: Mapping[str, str], field: str, problems: Problems) -> None:
+    """
+    Check the display name and the labels of a job, which must have a name.
+
+    :param field: path of the job in the request.
+    """
+    problems.check(display_name, f"{field}.display_name", "Required field is not set.")
+    _check_texts(display_name, labels, field, problems)
 
 
 def _check_texts(display_name: str, labels: Mapping[str, str], field: str, problems: Problems) -> None:

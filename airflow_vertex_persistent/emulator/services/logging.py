@@ -59,7 +59,8 @@ class Logging:
         ids = set(self._logs.job_ids())
         if fields.job_ids and not _COMPLEX.search(request.filter):
             ids &= fields.job_ids  # spares reading the logs of all the other jobs
-        places = {key.id: key.location for key, _ in self._store.jobs.newest_first()}
+        jobs = [*self._store.jobs.newest_first(), *self._store.tuning_jobs.newest_first()]
+        places = {key.id: key.location for key, _ in jobs}
         ids = {job for job in ids if projects is None or job not in places or places[job].project in projects}
         lines = await asyncio.to_thread(
             lambda: sorted(line for job in ids for line in self._logs.lines(job) if test(line))

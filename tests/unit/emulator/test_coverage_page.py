@@ -27,7 +27,7 @@ class Anything:
 def test_the_page_names_every_call_that_is_emulated() -> None:
     """A call that is added to the table is added to the page."""
     service = cast("Any", Anything())
-    for method in rpc_table(service, service, service, service):
+    for method in rpc_table(service, service, service, service, service):
         assert f"``{method.rpartition('/')[2]}``" in PAGE
 
 

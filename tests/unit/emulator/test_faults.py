@@ -54,9 +54,12 @@ def test_a_plan_says_what_was_used() -> None:
         ({"kind": "broken"}, "'broken' is not one of unavailable, deadline_exceeded, "),
         (
             {"kind": "stockout"},
-            "no fault of GetCustomJob, only of CreateCustomJob, CreatePersistentResource, Reb",
+            "no fault of GetCustomJob, only of CreateCustomJob, CreateHyperparameterTuningJob, CreatePers",
         ),
-        ({"kind": "late_error", "seconds": 1}, "no fault of GetCustomJob, only of CreateCustomJob$"),
+        (
+            {"kind": "late_error", "seconds": 1},
+            "no fault of GetCustomJob, only of CreateCustomJob, CreateHyperparameterTuningJob$",
+        ),
         ({"times": 0}, "use 1 or more"),
         ({"skip": -1}, "skip 0 or more"),
         ({"kind": "slow_reply"}, "slow_reply needs seconds"),

@@ -41,10 +41,10 @@ PATHS = (
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Iterator[JobTable]:
+def table(tmp_path: Path) -> Iterator[JobTable[CustomJob]]:
     """Twenty jobs in one place, each fifth with a label, and one in another."""
     with closing(Journal(tmp_path / "emulator.db")) as journal:
-        table = JobTable(journal)
+        table = JobTable(CustomJob, journal)
         for number in range(1, 21):
             labels = {"all": "yes", "fifth": str(number // 5)} if number % 5 == 0 else {"all": "yes"}
             job = CustomJob(display_name=f"job {number}", labels=labels, state=JobState.JOB_STATE_PENDING)
@@ -53,12 +53,12 @@ def table(tmp_path: Path) -> Iterator[JobTable]:
         yield table
 
 
-def numbers(table: JobTable, *question: object) -> list[int]:
+def numbers(table: JobTable[CustomJob], *question: object) -> list[int]:
     """Numbers of the rows that a question gives."""
     return [row.number for row in table.rows(*question)]  # type: ignore[arg-type]
 
 
-def test_rows_come_newest_first_and_go_on_anywhere(table: JobTable) -> None:
+def test_rows_come_newest_first_and_go_on_anywhere(table: JobTable[CustomJob]) -> None:
     """In one place or in all; also from a job that is gone."""
     assert numbers(table, HERE) == list(range(20, 0, -1))
     assert numbers(table, EVERYWHERE) == list(range(21, 0, -1))
@@ -68,14 +68,14 @@ def test_rows_come_newest_first_and_go_on_anywhere(table: JobTable) -> None:
     assert numbers(table, HERE, 4) == [3, 2, 1]
 
 
-def test_a_changed_job_keeps_its_place(table: JobTable) -> None:
+def test_a_changed_job_keeps_its_place(table: JobTable[CustomJob]) -> None:
     """With its new state."""
     table.put(Key(HERE, "7"), CustomJob(display_name="job 7", state=JobState.JOB_STATE_RUNNING))
     assert numbers(table, HERE) == list(range(20, 0, -1))
     assert [row.state for row in table.rows(HERE, 8)][:2] == ["JOB_STATE_RUNNING", "JOB_STATE_PENDING"]
 
 
-def test_rare_labels_spare_looking_at_the_rest(table: JobTable) -> None:
+def test_rare_labels_spare_looking_at_the_rest(table: JobTable[CustomJob]) -> None:
     """Common ones do not; in all places at once there is no index; removed jobs are gone from it."""
     some, all_of_them = ("fifth", frozenset({"4", "1", "9"})), ("all", frozenset({"yes"}))
     assert numbers(table, HERE, None, [all_of_them, some]) == [20, 5]
