@@ -16,12 +16,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .look_calls import CALL_SECONDS, OF_ALL_PROJECTS, emulator_channel, moment
+from .names import TUNING_JOBS
 from .screen import console, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.cloud.aiplatform_v1.types import CustomJob
+    from google.cloud.aiplatform_v1.types import CustomJob, CustomJobSpec, HyperparameterTuningJob
+
+    AnyJob = CustomJob | HyperparameterTuningJob
 
 _CANDIDATE = "airflow_candidate"  # the provider's label
 _NAME = "display name"
@@ -42,9 +45,13 @@ def _client(host: str) -> Iterator[JobServiceClient]:
         yield JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
 
 
-def _all(client: JobServiceClient) -> list[CustomJob]:
+def _all(client: JobServiceClient) -> list[AnyJob]:
+    """All jobs of both kinds, newest first."""
     request = {"parent": "projects/-/locations/-"}
-    return list(client.list_custom_jobs(request, timeout=CALL_SECONDS, metadata=OF_ALL_PROJECTS))
+    jobs: list[AnyJob] = []
+    for lister in (client.list_custom_jobs, client.list_hyperparameter_tuning_jobs):
+        jobs += lister(request, timeout=CALL_SECONDS, metadata=OF_ALL_PROJECTS)
+    return sorted(jobs, key=lambda job: int(_id(job)), reverse=True)
 
 
 def show_jobs(host: str) -> None:
@@ -71,8 +78,11 @@ def cancel_job(host: str, job: str) -> None:
     """
     with _client(host) as client:
         found = _find(client, job)
-        client.cancel_custom_job(name=found.name, timeout=CALL_SECONDS)
-        state = _state(client.get_custom_job(name=found.name, timeout=CALL_SECONDS))
+        cancel, get = client.cancel_custom_job, client.get_custom_job
+        if _is_tuning(found):
+            cancel, get = client.cancel_hyperparameter_tuning_job, client.get_hyperparameter_tuning_job
+        cancel(name=found.name, timeout=CALL_SECONDS)
+        state = _state(get(name=found.name, timeout=CALL_SECONDS))
     console().print(f"Job {_id(found)} is {state}.")
 
 
@@ -86,13 +96,13 @@ def print_machines(host: str, job: str) -> None:
     with _client(host) as client:
         found = _find(client, job)
     machines = Counter[str]()
-    for pool in found.job_spec.worker_pool_specs:
+    for pool in _spec(found).worker_pool_specs:
         machines[pool.machine_spec.machine_type] += pool.replica_count
     lost = ", ".join(f"{count} x {machine}" for machine, count in machines.items() if count)
     console().print(f"Job {_id(found)} loses {lost} in {_region(found)}.", soft_wrap=True)
 
 
-def _find(client: JobServiceClient, job: str) -> CustomJob:
+def _find(client: JobServiceClient, job: str) -> AnyJob:
     for one in _all(client):
         if _id(one) == job.rpartition("/")[2]:
             return one
@@ -127,10 +137,10 @@ def _total(widths: dict[str, int]) -> int:
     return sum(widths.values()) + len(widths) - 1
 
 
-def _row(job: CustomJob, now: datetime) -> dict[str, str]:
+def _row(job: AnyJob, now: datetime) -> dict[str, str]:
     """One line of the table, by column."""
     created, started, ended = moment(job.create_time), moment(job.start_time), moment(job.end_time)
-    machines = {pool.machine_spec.machine_type: None for pool in job.job_spec.worker_pool_specs}
+    machines = {pool.machine_spec.machine_type: None for pool in _spec(job).worker_pool_specs}
     return {
         "job": _id(job),
         "state": _state(job),
@@ -144,23 +154,35 @@ def _row(job: CustomJob, now: datetime) -> dict[str, str]:
     }
 
 
-def _id(job: CustomJob) -> str:
+def _id(job: AnyJob) -> str:
     return job.name.rpartition("/")[2]
 
 
-def _region(job: CustomJob) -> str:
+def _region(job: AnyJob) -> str:
     return job.name.split("/")[3]
 
 
-def _state(job: CustomJob) -> str:
+def _state(job: AnyJob) -> str:
     return str(job.state.name.removeprefix("JOB_STATE_"))
 
 
-def _how(job: CustomJob) -> str:
-    """How a job gets its machines: the persistent resource that it is on, or its strategy."""
+def _is_tuning(job: AnyJob) -> bool:
+    return f"/{TUNING_JOBS}/" in job.name
+
+
+def _spec(job: AnyJob) -> CustomJobSpec:
+    """What a job runs; a tuning job, as each of its trials."""
+    return job.trial_job_spec if _is_tuning(job) else job.job_spec
+
+
+def _how(job: AnyJob) -> str:
+    """How a job gets its machines: the persistent resource that it is on, or its strategy; a tuning job has none."""
+    if _is_tuning(job):
+        return "tuning"
     names = {"FLEX_START": "flex", "SPOT": "spot", "LOW_COST": "spot"}
-    strategy = job.job_spec.scheduling.strategy.name
-    return job.job_spec.persistent_resource_id or names.get(strategy, "on demand")
+    spec = _spec(job)
+    strategy = spec.scheduling.strategy.name
+    return spec.persistent_resource_id or names.get(strategy, "on demand")
 
 
 def _between(begin: datetime, end: datetime) -> str:

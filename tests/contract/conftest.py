@@ -22,6 +22,7 @@ from google.cloud.aiplatform_v1.types import (
     HyperparameterTuningJob,
     JobState,
     PersistentResource,
+    StudySpec,
 )
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
@@ -212,17 +213,9 @@ class Tuning:
         """
         study = {
             "metrics": [{"metric_id": "loss", "goal": "MINIMIZE"}],
-            "parameters": [{"parameter_id": "x", "double_value_spec": {"min_value": 0, "max_value": 10}}],
+            "parameters": [{"parameter_id": "x", "double_value_spec": {"max_value": 10}}],
         }
-        for name in (
-            "metrics",
-            "parameters",
-            "algorithm",
-            "measurement_selection_type",
-            "median_automated_stopping_spec",
-        ):
-            if name in fields:
-                study[name] = fields.pop(name)
+        study |= {name: fields.pop(name) for name in StudySpec.meta.fields if name in fields}
         job = {"display_name": "tuning", "max_trial_count": 1, "parallel_trial_count": 1, "study_spec": study}
         own = {"display_name", "labels", "max_trial_count", "parallel_trial_count", "max_failed_trial_count"}
         job |= {name: fields.pop(name) for name in own & fields.keys()}

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.api_core import exceptions
 from google.cloud.aiplatform_v1.types import (
+    CustomJob,
     HyperparameterTuningJob,
     JobState,
     ListHyperparameterTuningJobsRequest,
     Trial,
 )
 from google.protobuf.field_mask_pb2 import FieldMask
+
+from airflow_vertex_persistent.emulator.look_jobs import cancel_job, show_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +72,7 @@ def test_trials_are_custom_jobs_that_measure(tuning: Tuning) -> None:
     listed = {one.name for one in tuning.cloud.jobs.list_custom_jobs(parent=tuning.cloud.PARENT)}
     for trial, run in zip(ended.trials, tuning.jobs_of(ended), strict=True):
         assert trial.state == State.SUCCEEDED
-        (x,) = (one.value for one in trial.parameters if one.parameter_id == "x")
+        (x,) = (float(str(one.value)) for one in trial.parameters if one.parameter_id == "x")
         assert loss_of(trial) == pytest.approx(abs(x - 5))
         assert trial.final_measurement.step_count == 3
         assert [one.step_count for one in trial.measurements] == [1, 2, 3]
@@ -79,7 +82,7 @@ def test_trials_are_custom_jobs_that_measure(tuning: Tuning) -> None:
         output = run.job_spec.base_output_directory.output_uri_prefix
         assert output == f"gs://emulator-bucket/out/{trial.id}"
         assert trial.start_time == run.start_time
-        assert trial.end_time >= run.end_time
+        assert Trial.pb(trial).end_time.ToNanoseconds() >= CustomJob.pb(run).end_time.ToNanoseconds()
 
 
 def test_what_a_trial_sees(tuning: Tuning) -> None:
@@ -228,3 +231,19 @@ def test_whole_numbers_may_come_plain(tuning_with: Callable[..., Tuning]) -> Non
     (run,) = tuning.jobs_of(tuning.run(WRITE + "report(0, loss=1)", parameters=parameters))
     args = run.job_spec.worker_pool_specs[0].container_spec.args
     assert args == ["--units=3", "--batch=256", "--rate=0.5"]
+
+
+def test_the_command_line_shows_and_cancels_tuning_jobs(
+    tuning: Tuning, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for the job and one for its trial, newest first, each with its state."""
+    job = tuning.create(SLEEP)
+    running = tuning.when(job, lambda now: now.trials and now.trials[0].state == State.ACTIVE)
+    names = [name.rpartition("/")[2] for name in (running.trials[0].custom_job, job.name)]
+    show_jobs(tuning.cloud.emulator.address)
+    trial, whole = (line.split() for line in capsys.readouterr().out.splitlines()[2:4])
+    assert [trial[0], whole[0]] == names
+    assert [trial[1], whole[1], whole[4]] == ["RUNNING", "RUNNING", "tuning"]
+    cancel_job(tuning.cloud.emulator.address, names[1])
+    assert re.fullmatch(rf"Job {names[1]} is CANCELL(ING|ED)\.\n", capsys.readouterr().out)
+    assert tuning.ended(job).state == JobState.JOB_STATE_CANCELLED
