@@ -127,7 +127,6 @@ async def _services(options: Options, storage: Storage, marker: str) -> AsyncIte
             # Only with the port in our hands: what cannot serve must not touch what it finds.
             resources.resume()
             tuning.resume(jobs)
-            jobs.resume()
             await server.start()
             yield port
         finally:

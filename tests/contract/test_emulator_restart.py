@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.contract.conftest import Cloud
+    from tests.contract.conftest import Cloud, Tuning
 
 State = PersistentResource.State
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -209,3 +209,67 @@ def test_who_waits_for_machines_goes_on_waiting(machine: Machine, end: signal.Si
         cloud.stop(big)
         cloud.running(small)
         cloud.running(brief)
+
+
+REPORT = """
+import json, os, time
+with open(os.environ["CLOUD_ML_HP_METRIC_FILE"], "w") as file:
+    line = {"timestamp": time.time(), "trial": os.environ["CLOUD_ML_TRIAL_ID"], "loss": "1", "global_step": "0"}
+    file.write(json.dumps(line))
+"""
+
+
+def test_a_kill_loses_a_tuning_job_that_runs(machine: Machine, tuning: Tuning) -> None:
+    """And its trials, also the one that waits; what is being cancelled is cancelled."""
+    with machine.emulator("--stop-grace-seconds=60") as cloud:
+        tuning = type(tuning)(cloud)
+        cloud.resource("nightly")
+        job = tuning.create(
+            SLEEP, persistent_resource_id="nightly", parallel_trial_count=2, max_trial_count=2
+        )
+        tuning.when(job, lambda now: [one.state.name for one in now.trials] == ["ACTIVE", "REQUESTED"])
+        deaf = tuning.create(DEAF)
+        tuning.when(deaf, lambda now: now.trials and cloud.log(tuning.jobs_of(now)[0]) == ["deaf"])
+        cloud.jobs.cancel_hyperparameter_tuning_job(name=deaf.name)
+        assert tuning.get(deaf).state == JobState.JOB_STATE_CANCELLING
+    with machine.emulator() as cloud:
+        tuning = type(tuning)(cloud)
+        lost, cancelled = tuning.get(job), tuning.get(deaf)
+        assert [lost.state, lost.error.code] == [JobState.JOB_STATE_FAILED, 13]
+        assert [cancelled.state, cancelled.error.code] == [JobState.JOB_STATE_CANCELLED, 1]
+        assert [one.state.name for one in (*lost.trials, *cancelled.trials)] == ["INFEASIBLE"] * 3
+        assert [run.state for run in tuning.jobs_of(lost)] == [JobState.JOB_STATE_FAILED] * 2
+        assert [run.state for run in tuning.jobs_of(cancelled)] == [JobState.JOB_STATE_CANCELLED]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_tuning_job_that_waits_goes_on_waiting(
+    machine: Machine, tuning: Tuning, end: signal.Signals
+) -> None:
+    """With the same trials, as if nothing had happened, and those that are still to come; what ran has ended."""
+    h100 = {"machine_type": "a3-highgpu-8g", "accelerator_type": "NVIDIA_H100_80GB", "accelerator_count": 8}
+    with machine.emulator("--stock=*/a3-highgpu-8g=0", end=end) as cloud:
+        tuning = type(tuning)(cloud)
+        job = tuning.create(
+            worker_pool_specs=[cloud.pool(REPORT, machine_spec=h100)],
+            scheduling={"strategy": "FLEX_START"},
+            parallel_trial_count=2,
+            max_trial_count=3,
+        )
+        waiting = tuning.when(job, lambda now: len(now.trials) == 2)
+        running = tuning.create(SLEEP)
+        tuning.when(running, lambda now: now.state == JobState.JOB_STATE_RUNNING)
+    with machine.emulator("--stock=*/a3-highgpu-8g=1") as cloud:
+        tuning = type(tuning)(cloud)
+        ended = tuning.ended(job)
+        assert ended.state == JobState.JOB_STATE_SUCCEEDED
+        assert [one.custom_job for one in ended.trials[:2]] == [one.custom_job for one in waiting.trials]
+        assert [one.parameters for one in ended.trials[:2]] == [one.parameters for one in waiting.trials]
+        assert [one.state.name for one in ended.trials] == ["SUCCEEDED"] * 3
+        stopped = tuning.get(running)
+        assert stopped.error.message == (
+            "The emulator was stopped."
+            if end == signal.SIGTERM
+            else "Internal error occurred for the current attempt"
+        )
+        assert tuning.jobs_of(stopped)[0].state == stopped.state

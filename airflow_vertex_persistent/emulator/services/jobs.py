@@ -33,6 +33,8 @@ from .job_lists import fill_page
 from .placement import Placement
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.cloud.aiplatform_v1.types import (
         CancelCustomJobRequest,
         CreateCustomJobRequest,
@@ -89,11 +91,15 @@ class CustomJobs:
         self._runs.start(key, plan)
         return key, created
 
-    def resume(self) -> None:
-        """Take up the jobs of the emulator before us: waiting ones go on, those that it was killed with are lost."""
+    def resume(self, trials: Mapping[Key, str]) -> None:
+        """
+        Take up the jobs of the emulator before us: waiting ones go on, those that it was killed with are lost.
+
+        :param trials: jobs that are trials, with their ids.
+        """
         for key, job in reversed(self._jobs.newest_first()):
             if job.state in WAITING:
-                self._wait_on(key, job)
+                self._wait_on(key, job, JobPlan(trial=trials.get(key, "")))
             elif job.state == JobState.JOB_STATE_RUNNING:
                 self.lose(key, LOST)
             elif job.state == JobState.JOB_STATE_CANCELLING:
@@ -103,9 +109,9 @@ class CustomJobs:
                 error = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
                 self._jobs.put(key, job_explained(job, error, self._world.clock()))
 
-    def _wait_on(self, key: Key, job: CustomJob) -> None:
+    def _wait_on(self, key: Key, job: CustomJob, plan: JobPlan) -> None:
         try:
-            plan = self._placement.place_again(key.location, job, JobPlan())
+            plan = self._placement.place_again(key.location, job, plan)
         except ApiError as error:
             status = Status(code=code_pb2.INVALID_ARGUMENT, message=error.text)
             self.lose(key, Outcome(JobState.JOB_STATE_FAILED, status))

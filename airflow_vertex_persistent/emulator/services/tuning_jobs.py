@@ -81,19 +81,34 @@ class TuningJobs:
 
     def resume(self, custom_jobs: CustomJobs) -> None:
         """
-        End what the emulator before us was killed with.
+        Take up the jobs of the emulator before us, of both kinds.
 
-        :param custom_jobs: not resumed yet: trials that wait do not go on without their tuning job.
+        Waiting ones go on, with their trials; those that it was killed with are lost, and so are their trials.
         """
+        waiting: list[Key] = []
+        trials: dict[Key, str] = {}
+        for key, job in reversed(self._jobs.newest_first()):
+            if job.state == JobState.JOB_STATE_PENDING:
+                waiting.append(key)
+                trials |= {
+                    parse_name(one.custom_job, CUSTOM_JOBS): one.id for one in job.trials if one.custom_job
+                }
+            else:
+                self._end(key, job, custom_jobs)
+        custom_jobs.resume(trials)
+        for key in waiting:
+            self._runs.start(key, JobPlan())
+
+    def _end(self, key: Key, job: HyperparameterTuningJob, custom_jobs: CustomJobs) -> None:
+        """End a job that no run takes care of, unless it has ended."""
         cancelled = Outcome(
             JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=messages.CANCELED_BY_USER)
         )
-        for key, job in self._jobs.newest_first():
-            if job.state == JobState.JOB_STATE_FAILED and "error" not in job:  # it was to come later
-                self._jobs.put(key, job_explained(job, LOST.error or Status(), self._world.clock()))
-            elif job.state not in ENDED:
-                outcome = cancelled if job.state == JobState.JOB_STATE_CANCELLING else LOST
-                self._lose(key, job, outcome, custom_jobs)
+        if job.state == JobState.JOB_STATE_FAILED and "error" not in job:  # it was to come later
+            self._jobs.put(key, job_explained(job, LOST.error or Status(), self._world.clock()))
+        elif job.state not in ENDED:
+            outcome = cancelled if job.state == JobState.JOB_STATE_CANCELLING else LOST
+            self._lose(key, job, outcome, custom_jobs)
 
     def _lose(
         self, key: Key, job: HyperparameterTuningJob, outcome: Outcome, custom_jobs: CustomJobs

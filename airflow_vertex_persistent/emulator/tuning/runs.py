@@ -55,9 +55,10 @@ class TuningRuns:
             run.stop(text)
 
     async def close(self) -> None:
-        """Cancel all jobs and wait until nothing runs any more."""
+        """Cancel what runs and wait until nothing does any more; what waits goes on at the next start."""
         runs = list(self._runs.values())
         for run in runs:
-            run.stop(messages.EMULATOR_STOPS)
+            if not run.leave_waiting():
+                run.stop(messages.EMULATOR_STOPS)
         if runs:
             await asyncio.wait({run.task for run in runs})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.cloud.aiplatform_v1.types import HyperparameterTuningJob, JobState, Trial
@@ -13,7 +14,9 @@ from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import messages
 from airflow_vertex_persistent.emulator.endings import LOST, end_job, until
+from airflow_vertex_persistent.emulator.errors import not_found
 from airflow_vertex_persistent.emulator.lifecycle import ENDED, job_moved
+from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, parse_name
 from airflow_vertex_persistent.emulator.world import JobEndedError, JobPlan, Outcome, failed
 
 from .advisors import advisor_for
@@ -41,12 +44,12 @@ _log = logging.getLogger(__name__)
 
 class TuningRun:
     """
-    Takes one tuning job through its states.
+    Takes one tuning job through its states; one that waits may have trials of the emulator before us.
 
     :param world: what it needs of the emulator.
     :param runs: the custom jobs at work.
     :param start_job: starts a custom job.
-    :param key: the job, which is in the store as PENDING.
+    :param key: the job, which is in the store as PENDING, and what there is of its trials is at work.
     :param plan: what is to go wrong with it: no machines for its trials, a late error.
     """
 
@@ -59,11 +62,16 @@ class TuningRun:
         self._study: StudySpec = self._job.study_spec
         self._advisor = advisor_for(self._study, world.settings.tuning_seed)
         self._stop = asyncio.Event()
-        self._stopped = Outcome(JobState.JOB_STATE_CANCELLED)
-        self._trials: list[TrialRun] = []
+        self._stopped: Outcome | None = Outcome(JobState.JOB_STATE_CANCELLED)
         self._active: list[TrialRun] = []
         self._completed: list[Sequence[Measured]] = []
         self._failed = 0
+        self._old_trials = list(self._job.trials)
+        for trial in self._old_trials:
+            if trial.state == Trial.State.INFEASIBLE:
+                self._failed += 1
+            else:
+                self._follow(trial, partial(self._find_job, trial))
         self.task = asyncio.create_task(self._supervise(), name=f"tuning job {key.id}")
 
     @property
@@ -87,10 +95,22 @@ class TuningRun:
             self._move(JobState.JOB_STATE_CANCELLING)
         self._stop.set()
 
+    def leave_waiting(self) -> bool:
+        """End the work on a job that waits and leave it as it is; ``False`` when it does not wait."""
+        if self._stop.is_set() or self._job.state != JobState.JOB_STATE_PENDING:
+            return False
+        self._stopped = None
+        self._stop.set()
+        return True
+
     async def _supervise(self) -> None:
         """Run the work until it is done or stopped, then end the trials that are left."""
         work = await until(self._stop, self._work())
         outcome = self._outcome(work)
+        if outcome is None:
+            for trial in self._active:
+                trial.task.cancel()
+            return
         for trial in self._active:
             trial.stop(outcome.error.message if outcome.error else messages.CANCELED_BY_USER)
         if self._active:
@@ -99,7 +119,8 @@ class TuningRun:
         jobs, plan = self._world.store.tuning_jobs, self._plan
         await end_job(self._world, jobs, self._key, outcome, delay=plan.error_delay, stop=self._stop)
 
-    def _outcome(self, work: asyncio.Task[None]) -> Outcome:
+    def _outcome(self, work: asyncio.Task[None]) -> Outcome | None:
+        """How the job ends; ``None`` when it is left as it is."""
         if work.cancelled():
             return self._stopped
         error = work.exception()
@@ -111,6 +132,11 @@ class TuningRun:
         return LOST
 
     async def _work(self) -> None:
+        for old in self._old_trials:
+            # Nothing had been learned yet: it chooses the same again, unless the seed is another one.
+            await asyncio.to_thread(self._advisor.ask)
+            if old.state == Trial.State.INFEASIBLE:
+                await asyncio.to_thread(self._advisor.tell, int(old.id) - 1, None)
         while await self._fill():
             await asyncio.wait({trial.task for trial in self._active}, return_when=asyncio.FIRST_COMPLETED)
             for trial in [one for one in self._active if one.task.done()]:
@@ -127,7 +153,7 @@ class TuningRun:
         :return: whether any runs; there are no more when everything has been tried.
         """
         job = self._job
-        while len(self._active) < job.parallel_trial_count and len(self._trials) < job.max_trial_count:
+        while len(self._active) < job.parallel_trial_count and len(self._job.trials) < job.max_trial_count:
             values = await asyncio.to_thread(self._advisor.ask)
             if values is None:
                 break
@@ -135,22 +161,31 @@ class TuningRun:
         return bool(self._active)
 
     def _start(self, values: dict[str, Value]) -> None:
-        trial = trial_created(len(self._trials) + 1, values)
+        trial = trial_created(len(self._job.trials) + 1, values)
         args = flags(values, plain=self._world.settings.trial_numbers == "plain")
         job = trial_job(self._job, trial.id, args)
         plan = JobPlan(stockout=self._plan.stockout, trial=trial.id)
         self._say(f"Trial {trial.id}: {' '.join(args)}")
+        self._follow(trial, lambda: self._start_job(self._key.location, job, plan))
+
+    def _follow(self, trial: Trial, start: Callable[[], tuple[Key, CustomJob]]) -> None:
         run = TrialRun(
             self._world,
             self._runs,
             trial=trial,
             study=self._study,
-            start=lambda: self._start_job(self._key.location, job, plan),
+            start=start,
             show=self._show,
             is_hopeless=self._is_hopeless,
         )
-        self._trials.append(run)
         self._active.append(run)
+
+    def _find_job(self, trial: Trial) -> tuple[Key, CustomJob]:
+        """Find the job of a trial of the emulator before us."""
+        key = parse_name(trial.custom_job, CUSTOM_JOBS)
+        if (job := self._world.store.jobs.get(key)) is None:
+            raise not_found(messages.JOB_MISSING)
+        return key, job
 
     def _is_hopeless(self, found: Sequence[Measured]) -> bool:
         rule = "median_automated_stopping_spec" in self._study
@@ -163,7 +198,7 @@ class TuningRun:
         :raises JobEndedError: when it is one failure too many.
         """
         trial, final = run.trial, run.final
-        await asyncio.to_thread(self._advisor.tell, self._trials.index(run), final.values if final else None)
+        await asyncio.to_thread(self._advisor.tell, int(trial.id) - 1, final.values if final else None)
         if final:
             values = ", ".join(f"{name}={value:g}" for name, value in final.values.items())
             self._say(f"Trial {trial.id} SUCCEEDED: {values} (step {final.step})")
