@@ -183,7 +183,7 @@ def test_a_seed_chooses_the_sequence(algorithm: int) -> None:
 
 @pytest.mark.parametrize("goals", [["MINIMIZE"], ["MINIMIZE", "MAXIMIZE"]])
 def test_the_default_learns(goals: list[str]) -> None:
-    """It comes closer to what is best than random search does, for several metrics too; some trials are infeasible."""
+    """It comes closer to what is best than random search does, for several metrics too; some trials fail."""
 
     def miss(algorithm: int) -> float:
         metrics = [{"metric_id": goal, "goal": goal} for goal in goals]

@@ -20,9 +20,10 @@ from airflow_vertex_persistent.emulator.errors import ApiError
 from airflow_vertex_persistent.emulator.machine_pools import MachinePools
 from airflow_vertex_persistent.emulator.names import Key, Location
 from airflow_vertex_persistent.emulator.services.checks import check_job, check_resource
-from airflow_vertex_persistent.emulator.services.jobs import CustomJobs
+from airflow_vertex_persistent.emulator.services.placement import Placement
 from airflow_vertex_persistent.emulator.services.resource_pools import completed, machine_pools, with_counts
 from airflow_vertex_persistent.emulator.settings import EmulatorSettings
+from airflow_vertex_persistent.emulator.world import JobPlan
 from airflow_vertex_persistent.exceptions import InvalidRequestError
 from airflow_vertex_persistent.hooks.persistent_resource import resource_body
 from airflow_vertex_persistent.specs.checks import Problems
@@ -54,10 +55,9 @@ class Service:
         pools = MachinePools(settings)
         self._cluster = pools.cluster
         self._cluster.add(KEY, machine_pools(self._resource))
-        store = SimpleNamespace(jobs=SimpleNamespace(newest_first=list), resources={KEY: self._resource})
+        store = SimpleNamespace(resources={KEY: self._resource})
         world: Any = SimpleNamespace(store=store, pools=pools, settings=settings)
-        nothing: Any = None
-        self._jobs = CustomJobs(world, nothing, nothing)
+        self._placement = Placement(world)
         for pool, count in zip(self._cluster.pools(KEY).values(), used, strict=True):
             pool.used = pool.promised = min(count, pool.maximum)
             pool.size = max(pool.size, pool.used)
@@ -74,7 +74,7 @@ class Service:
         :raises ApiError: The job is refused.
         """
         check_job(job)
-        return self._jobs._place(HERE, job)[1]
+        return dict(self._placement.place(HERE, job, JobPlan()).needs)
 
     def is_free(self, needs: dict[str, int]) -> bool:
         """Tell whether a job would get these machines at once."""
