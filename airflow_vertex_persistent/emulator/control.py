@@ -80,9 +80,9 @@ class EmulatorControl:
             ``permission_denied`` refuse the call. ``slow_request`` waits before the call is handled (which never
             happens when the caller has gone by then); ``slow_reply`` handles it at once and keeps the reply;
             ``lost_reply`` handles it and answers UNAVAILABLE. ``stockout``, of CreateCustomJob,
-            CreatePersistentResource and RebootPersistentResource, finds no machines for what is created or rebooted:
-            it ends FAILED, or in ERROR.
-            ``late_error``, of CreateCustomJob, fills the error of the job, if it fails, later than its state.
+            CreateHyperparameterTuningJob, CreatePersistentResource and RebootPersistentResource, finds no machines
+            for what is created or rebooted: it ends FAILED, or in ERROR. ``late_error``, of the creation of jobs,
+            fills the error of the job, if it fails, later than its state.
         :param times: calls that it hits.
         :param skip: calls of the method that it lets pass first.
         :param seconds: for ``slow_request``, ``slow_reply`` and ``late_error``: how long.

@@ -23,6 +23,7 @@ EMULATOR_STOPS = "The emulator was stopped."
 JOB_MISSING = "The CustomJob does not exist."
 TUNING_JOB_MISSING = "The HyperparameterTuningJob does not exist."
 NOT_MEASURED = "The trial has ended without a final measurement: it did not report {metrics}."
+TUNING_JOB_FAILED = "The tuning job has failed; its other trials are cancelled."
 STOPPED_EARLY = "The trial was stopped early."
 RESOURCE_MISSING = "The PersistentResource does not exist."
 RESOURCE_EXISTS = (

@@ -259,7 +259,7 @@ def test_a_tuning_job_that_waits_goes_on_waiting(
         waiting = tuning.when(job, lambda now: len(now.trials) == 2)
         running = tuning.create(SLEEP)
         tuning.when(running, lambda now: now.state == JobState.JOB_STATE_RUNNING)
-    with machine.emulator("--stock=*/a3-highgpu-8g=1") as cloud:
+    with machine.emulator("--stock=*/a3-highgpu-8g=1", "--tuning-seed=1") as cloud:
         tuning = type(tuning)(cloud)
         ended = tuning.ended(job)
         assert ended.state == JobState.JOB_STATE_SUCCEEDED

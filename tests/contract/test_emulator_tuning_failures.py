@@ -85,6 +85,9 @@ def test_the_end_of_the_job_cancels_the_trials_that_run(tuning: Tuning) -> None:
     assert "Trial #2" in job.error.message
     assert states(job) == "II"
     assert [run.state.name for run in tuning.jobs_of(job)] == ["JOB_STATE_CANCELLED", "JOB_STATE_FAILED"]
+    assert (
+        tuning.jobs_of(job)[0].error.message == "The tuning job has failed; its other trials are cancelled."
+    )
 
 
 def test_all_may_fail_when_the_job_says_so(tuning: Tuning) -> None:

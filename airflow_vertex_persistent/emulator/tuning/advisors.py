@@ -79,7 +79,6 @@ class OptunaAdvisor:
     def _begin(self) -> Any:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         if self._spec.algorithm == _Algorithm.RANDOM_SEARCH:
             sampler: Any = optuna.samplers.RandomSampler(seed=self._seed)
         else:
@@ -88,7 +87,12 @@ class OptunaAdvisor:
         directions: list[Literal["maximize", "minimize"]] = [
             "maximize" if sign(metric) > 0 else "minimize" for metric in self._spec.metrics
         ]
-        return optuna.create_study(sampler=sampler, directions=directions)
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of each study
+        try:
+            return optuna.create_study(sampler=sampler, directions=directions)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
 
     def ask(self) -> dict[str, Value] | None:
         """Choose parameters from what is known so far."""

@@ -100,8 +100,9 @@ class TrialRun:
             return
         run = self._runs.task(self._key)
         while run is not None and not run.done():
-            await asyncio.wait({run}, timeout=self._world.settings.measurement_seconds)
             self._look(self._key)
+            await asyncio.wait({run}, timeout=self._world.settings.measurement_seconds)
+        self._look(self._key)
         self._decide(self._key)
 
     def _look(self, key: Key) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.cloud.aiplatform_v1.types import HyperparameterTuningJob, JobState, Trial
 from google.rpc import code_pb2
@@ -66,6 +66,8 @@ class TuningRun:
         self._active: list[TrialRun] = []
         self._completed: list[Sequence[Measured]] = []
         self._failed = 0
+        self._strange: set[str] = set()
+        """Trials that the advisor did not choose, and cannot learn from."""
         self._old_trials = list(self._job.trials)
         for trial in self._old_trials:
             if trial.state == Trial.State.INFEASIBLE:
@@ -111,8 +113,9 @@ class TuningRun:
             for trial in self._active:
                 trial.task.cancel()
             return
+        cancelled = outcome.error if outcome.state == JobState.JOB_STATE_CANCELLED else None
         for trial in self._active:
-            trial.stop(outcome.error.message if outcome.error else messages.CANCELED_BY_USER)
+            trial.stop(cancelled.message if cancelled else messages.TUNING_JOB_FAILED)
         if self._active:
             await asyncio.wait({trial.task for trial in self._active})
         self._say(messages.LAST_WORDS[JobState(outcome.state)])
@@ -133,15 +136,18 @@ class TuningRun:
 
     async def _work(self) -> None:
         for old in self._old_trials:
-            # Nothing had been learned yet: it chooses the same again, unless the seed is another one.
-            await asyncio.to_thread(self._advisor.ask)
+            # Nothing had been learned yet: it chooses the same again, unless the seed is another one now.
+            values = await asyncio.to_thread(self._advisor.ask)
+            chosen: dict[str, Any] = {one.parameter_id: one.value for one in old.parameters}
+            if values != chosen:
+                self._strange.add(old.id)
             if old.state == Trial.State.INFEASIBLE:
                 await asyncio.to_thread(self._advisor.tell, int(old.id) - 1, None)
         while await self._fill():
             await asyncio.wait({trial.task for trial in self._active}, return_when=asyncio.FIRST_COMPLETED)
             for trial in [one for one in self._active if one.task.done()]:
-                self._active.remove(trial)
                 trial.task.result()
+                self._active.remove(trial)
                 await self._learn(trial)
         if self._job.state == JobState.JOB_STATE_PENDING:  # not one trial has run, and the job allows that
             self._move(JobState.JOB_STATE_RUNNING)
@@ -198,7 +204,8 @@ class TuningRun:
         :raises JobEndedError: when it is one failure too many.
         """
         trial, final = run.trial, run.final
-        await asyncio.to_thread(self._advisor.tell, int(trial.id) - 1, final.values if final else None)
+        known = final.values if final and trial.id not in self._strange else None
+        await asyncio.to_thread(self._advisor.tell, int(trial.id) - 1, known)
         if final:
             values = ", ".join(f"{name}={value:g}" for name, value in final.values.items())
             self._say(f"Trial {trial.id} SUCCEEDED: {values} (step {final.step})")
