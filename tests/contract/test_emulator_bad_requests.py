@@ -70,7 +70,7 @@ def test_no_bytes_are_an_internal_error(cloud: Cloud, method: str, data: bytes) 
 @pytest.mark.parametrize(
     "method",
     [
-        "/google.cloud.aiplatform.v1.JobService/CreateHyperparameterTuningJob",
+        "/google.cloud.aiplatform.v1.JobService/CreateBatchPredictionJob",
         "/google.cloud.aiplatform.v1.PipelineService/CreateTrainingPipeline",
         "/google.cloud.aiplatform.v1.JobService/NoSuchMethod",
         "/nonsense",
