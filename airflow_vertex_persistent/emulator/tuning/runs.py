@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.emulator import messages
 
-from .tuning_run import TuningRun
-
 if TYPE_CHECKING:
     from airflow_vertex_persistent.emulator.names import Key
     from airflow_vertex_persistent.emulator.runs import JobRuns
     from airflow_vertex_persistent.emulator.world import JobPlan, World
 
-    from .tuning_run import StartJob
+    from .tuning_run import StartJob, TuningRun
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +36,8 @@ class TuningRuns:
 
     def start(self, key: Key, plan: JobPlan) -> None:
         """Set a job to work that waits in the store."""
+        from .tuning_run import TuningRun  # the start of an emulator need not pay for it
+
         run = self._runs[key] = TuningRun(self._world, self._jobs, self._start_job, key, plan)
 
         def done(task: asyncio.Task[None]) -> None:
