@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Most of these wait for emulators most of the time. A file stays together: it shares its emulator.
-"$1" -m pytest -p no:cacheprovider -m "not soak" --ignore=tests/system --numprocesses=3 --dist=loadfile
+"$1" -m pytest -p no:cacheprovider -m "not soak" --ignore=tests/system --numprocesses=4 --dist=loadfile
 # Each of these files has an Airflow of its own, which is as much as two processors bear.
 python=$1
 shift
