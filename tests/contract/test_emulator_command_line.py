@@ -230,6 +230,7 @@ def test_logs_follows_a_job_to_its_end(cloud: Cloud) -> None:
 
 def test_faults_are_ordered_listed_and_cleared(cloud: Cloud) -> None:
     """The list names each fault with what it has done; afterwards there are none."""
+    cloud.emulator.control.clear_faults()
     host = f"--host={cloud.emulator.address}"
     for arguments in (
         ("add", "GetCustomJob", "internal", "--times=3", "--skip=1", "--text=broken [on] purpose", host),
@@ -256,6 +257,7 @@ def test_an_ordered_refusal_is_told(cloud: Cloud, call: str, asked: tuple[str, .
     host = f"--host={cloud.emulator.address}"
     assert ask("fault", "add", call, "permission_denied", "--text=not you", host).returncode == 0
     seen = ask(*asked, host)
+    cloud.emulator.control.clear_faults()
     assert seen.returncode == 1
     assert f"the emulator at {cloud.emulator.address} answers: not you" in seen.stderr
 
