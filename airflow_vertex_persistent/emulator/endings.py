@@ -27,6 +27,15 @@ LOST = Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.INTERNAL, message
 """How a job ends when the emulator itself is at fault."""
 
 
+def cancelled(text: str) -> Outcome:
+    """
+    Say how a job ends that was stopped.
+
+    :param text: the reason, as its error will say it.
+    """
+    return Outcome(JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=text))
+
+
 async def until(event: asyncio.Event, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
     """
     Do some work until its end or an event, whichever comes first.

@@ -15,7 +15,7 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from . import messages
-from .endings import LOST, end_job, until
+from .endings import LOST, cancelled, end_job, until
 from .environment import Task, cluster_addresses, tasks_of, vertex_variables
 from .executors import CannotStartError, Replica
 from .job_machines import machines_for
@@ -75,8 +75,7 @@ class JobRun:
         :param text: the reason, as its error will say it.
         """
         if not self._stop.is_set() and self._job.state not in ENDED:
-            error = Status(code=code_pb2.CANCELLED, message=text)
-            self._stopped = Outcome(JobState.JOB_STATE_CANCELLED, error)
+            self._stopped = cancelled(text)
             self._move(JobState.JOB_STATE_CANCELLING)
         self._stop.set()
         if self._waits:
@@ -126,7 +125,7 @@ class JobRun:
         self._say(text)
         if self._world.settings.timeout_state == "failed":
             return Outcome(JobState.JOB_STATE_FAILED, Status(code=code_pb2.DEADLINE_EXCEEDED, message=text))
-        return Outcome(JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=text))
+        return cancelled(text)
 
     @property
     def _timeout(self) -> float:

@@ -97,7 +97,7 @@ def cancel_jobs_of(
             jobs = jobs_of(hook, execution, region, quickly=quickly)
         except Exception as error:  # noqa: BLE001 - raised below
             errors.append(error)
-        moving = [job.name for job in jobs if _can_be_cancelled(job)]
+        moving = [job.name for job in jobs if can_be_cancelled(job)]
         # Where the list has no answer, the cancellation of a known job may have one.
         for name in moving if jobs else map(str, execution.known_jobs_in(region)):
             try:
@@ -114,7 +114,8 @@ def cancel_jobs_of(
     return [job for jobs, _ in ends for job in jobs]
 
 
-def _can_be_cancelled(job: CustomJob) -> bool:
+def can_be_cancelled(job: CustomJob) -> bool:
+    """Tell whether a job has neither ended nor is being cancelled."""
     phase = job_phase(snapshot_of(job)["state"])
     return not phase.ended and phase is not JobPhase.CANCELLING
 

@@ -16,7 +16,7 @@ from airflow_vertex_persistent.exceptions import (
     call_problem,
 )
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, same_thing
-from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
+from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job, cancel_jobs_of
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
 from airflow_vertex_persistent.operators.patience import answered
@@ -127,8 +127,7 @@ class RacingOperator(TrainingOperator):
     def _cancel_strangers(self, jobs: Sequence[CustomJob], execution: Execution) -> None:
         """Cancel jobs of this task that are not in the race: asked for otherwise, or created twice."""
         for job in jobs:
-            phase = job_phase(snapshot_of(job)["state"])
-            if job.name in execution.racing or phase.ended or phase is JobPhase.CANCELLING:
+            if job.name in execution.racing or not can_be_cancelled(job):
                 continue
             try:
                 cancel_job(self.connected(), job.name, self.log, "another job of this task has its machines")

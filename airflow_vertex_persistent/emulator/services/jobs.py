@@ -16,7 +16,7 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import messages
-from airflow_vertex_persistent.emulator.endings import LOST
+from airflow_vertex_persistent.emulator.endings import LOST, cancelled
 from airflow_vertex_persistent.emulator.errors import ApiError, not_found, refused
 from airflow_vertex_persistent.emulator.lifecycle import (
     ENDED,
@@ -103,8 +103,7 @@ class CustomJobs:
             elif job.state == JobState.JOB_STATE_RUNNING:
                 self.lose(key, LOST)
             elif job.state == JobState.JOB_STATE_CANCELLING:
-                error = Status(code=code_pb2.CANCELLED, message=messages.CANCELED_BY_USER)
-                self.lose(key, Outcome(JobState.JOB_STATE_CANCELLED, error))
+                self.lose(key, cancelled(messages.CANCELED_BY_USER))
             elif job.state == JobState.JOB_STATE_FAILED and "error" not in job:  # it was to come later
                 error = Status(code=code_pb2.INTERNAL, message=messages.INTERNAL_ERROR)
                 self._jobs.put(key, job_explained(job, error, self._world.clock()))

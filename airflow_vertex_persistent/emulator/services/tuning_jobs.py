@@ -13,11 +13,10 @@ from google.cloud.aiplatform_v1.types import (
     Trial,
 )
 from google.protobuf.empty_pb2 import Empty
-from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import messages
-from airflow_vertex_persistent.emulator.endings import LOST
+from airflow_vertex_persistent.emulator.endings import LOST, cancelled
 from airflow_vertex_persistent.emulator.errors import not_found, refused
 from airflow_vertex_persistent.emulator.lifecycle import ENDED, job_created, job_explained, job_moved
 from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, TUNING_JOBS, Key, parse_name, parse_parent
@@ -101,14 +100,11 @@ class TuningJobs:
 
     def _end(self, key: Key, job: HyperparameterTuningJob, custom_jobs: CustomJobs) -> None:
         """End a job that no run takes care of, unless it has ended."""
-        cancelled = Outcome(
-            JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=messages.CANCELED_BY_USER)
-        )
         if job.state == JobState.JOB_STATE_FAILED and "error" not in job:  # it was to come later
             self._jobs.put(key, job_explained(job, LOST.error or Status(), self._world.clock()))
         elif job.state not in ENDED:
-            outcome = cancelled if job.state == JobState.JOB_STATE_CANCELLING else LOST
-            self._lose(key, job, outcome, custom_jobs)
+            stopped = job.state == JobState.JOB_STATE_CANCELLING
+            self._lose(key, job, cancelled(messages.CANCELED_BY_USER) if stopped else LOST, custom_jobs)
 
     def _lose(
         self, key: Key, job: HyperparameterTuningJob, outcome: Outcome, custom_jobs: CustomJobs

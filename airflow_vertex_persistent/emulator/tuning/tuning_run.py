@@ -9,11 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.aiplatform_v1.types import HyperparameterTuningJob, JobState, Trial
-from google.rpc import code_pb2
-from google.rpc.status_pb2 import Status
 
 from airflow_vertex_persistent.emulator import messages
-from airflow_vertex_persistent.emulator.endings import LOST, end_job, until
+from airflow_vertex_persistent.emulator.endings import LOST, cancelled, end_job, until
 from airflow_vertex_persistent.emulator.errors import not_found
 from airflow_vertex_persistent.emulator.lifecycle import ENDED, job_moved
 from airflow_vertex_persistent.emulator.names import CUSTOM_JOBS, parse_name
@@ -91,9 +89,7 @@ class TuningRun:
         :param text: the reason, as its error will say it.
         """
         if not self._stop.is_set() and self._job.state not in ENDED:
-            self._stopped = Outcome(
-                JobState.JOB_STATE_CANCELLED, Status(code=code_pb2.CANCELLED, message=text)
-            )
+            self._stopped = cancelled(text)
             self._move(JobState.JOB_STATE_CANCELLING)
         self._stop.set()
 
