@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -168,12 +169,24 @@ def whole_number(field: str, value: Any, problems: Problems, *, least: int | Non
     try:
         number = float(value)
     except (TypeError, ValueError):
-        number = float("nan")
+        number = math.nan
     if isinstance(value, bool) or not number.is_integer() or (least is not None and number < least):
         limit = "" if least is None else f", {least} or more"
         problems.add(field, value, f"write a whole number{limit}")
         return None
     return int(number)
+
+
+def real_number(field: str, value: Any, problems: Problems) -> float | None:
+    """Read a finite number, or the text of one; ``None`` when something was wrong."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        problems.add(field, value, "write a number")
+        return None
+    return number
 
 
 def boolean(field: str, value: Any, problems: Problems) -> bool | None:

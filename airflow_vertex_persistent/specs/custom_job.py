@@ -61,12 +61,20 @@ class JobRequest(NamedTuple):
     :param resource_pools: For each worker pool, the id of the resource pool that it is to run on, if it names one.
     :param short_form: Whether the worker pools were made of ``container_uri`` and the parameters that go with it.
     :param region: Where it is to run.
+    :param tuning: The fields that a ``HyperparameterTuningJob`` has besides those of the custom job that each of its
+        trials is; ``None``: the job is no tuning job.
     """
 
     job: dict[str, Any]
     resource_pools: tuple[str | None, ...]
     short_form: bool
     region: str
+    tuning: dict[str, Any] | None = None
+
+    @property
+    def at_once(self) -> int:
+        """How many times it may run at the same time: as many trials as may, or once."""
+        return 1 if self.tuning is None else int(self.tuning["parallel_trial_count"])
 
 
 def custom_job(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.specs.checks import boolean, duration_text, seconds, whole_number
+from airflow_vertex_persistent.specs.checks import boolean, duration_text, real_number, seconds, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,10 +134,12 @@ def comparable(value: Any) -> Any:
     return None if value in (None, "", 0, False) else str(value)
 
 
-# Keys are google.protobuf.descriptor.FieldDescriptor.CPPTYPE_*: INT32, INT64, BOOL. Everything else the
-# training messages hold is text.
+# Keys are google.protobuf.descriptor.FieldDescriptor.CPPTYPE_*: INT32, INT64, DOUBLE, FLOAT, BOOL. Everything else
+# the training messages hold is text.
 _SCALARS: dict[int, Callable[[Any, str, Problems], Any]] = {
     1: _integer(32),
     2: _integer(64),
+    5: lambda item, path, problems: real_number(path, item, problems),
+    6: lambda item, path, problems: real_number(path, item, problems),
     7: lambda item, path, problems: boolean(path, item, problems),
 }

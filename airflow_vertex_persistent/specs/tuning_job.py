@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tuning job: a custom job for each trial, and what is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_vertex_persistent.specs.checks import whole_number
+from airflow_vertex_persistent.specs.custom_job import JobRequest, custom_job
+from airflow_vertex_persistent.specs.study_reading import read_study
+
+if TYPE_CHECKING:
+    from airflow_vertex_persistent.specs.checks import Problems
+
+STUDY_FIELDS = ("metrics", "parameters", "algorithm", "measurement_selection", "early_stopping")
+COUNT_FIELDS = ("max_trial_count", "parallel_trial_count", "max_failed_trial_count")
+# What a body has of its own, by both spellings; the rest of it is that of a custom job.
+_BODY_FIELDS = {
+    "studySpec": "study_spec",
+    "maxTrialCount": "max_trial_count",
+    "parallelTrialCount": "parallel_trial_count",
+    "maxFailedTrialCount": "max_failed_trial_count",
+    "trialJobSpec": "trial_job_spec",
+}
+
+
+def tuning_job(
+    wanted: Mapping[str, Any], problems: Problems, *, default_display_name: str | None = None
+) -> JobRequest:
+    """
+    Return the tuning job that is wanted.
+
+    What is written as a parameter wins over the same field in ``config``.
+
+    :param wanted: The fields of :data:`STUDY_FIELDS`, :data:`COUNT_FIELDS` and those that
+        :func:`~airflow_vertex_persistent.specs.custom_job.custom_job` reads, after templates were rendered.
+        ``config`` is a mapping: a HyperparameterTuningJob body (``studySpec``, ``trialJobSpec``), or one of the job
+        of a trial as ``custom_job`` takes it.
+    :param problems: Hears of everything that is wrong.
+    :param default_display_name: For a job that has none.
+    """
+    config, own = _split(wanted.get("config"), problems)
+    request = custom_job({**wanted, "config": config}, problems, default_display_name=default_display_name)
+    study = own.get("study_spec") or {}
+    if not isinstance(study, Mapping):
+        problems.add_hidden("config.study_spec", "write a mapping")
+        study = {}
+    tuning = {"study_spec": read_study(wanted, study, problems), **_counts(wanted, own, problems)}
+    _check_machines(request.job["job_spec"], problems)
+    return request._replace(tuning=tuning)
+
+
+def tuning_body(request: JobRequest, job: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the ``HyperparameterTuningJob`` to create, in the API's JSON form.
+
+    :param job: The custom job that each trial is, with its machines.
+    """
+    rest = {field: value for field, value in job.items() if field != "job_spec"}
+    return {**rest, **(request.tuning or {}), "trial_job_spec": job["job_spec"]}
+
+
+def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
+    """Return the part of ``config`` that is as of a custom job, and what a tuning job has of its own."""
+    if not isinstance(config, Mapping):
+        return config, {}
+    rest: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for key, value in config.items():
+        field = _BODY_FIELDS.get(str(key), str(key))
+        if field not in _BODY_FIELDS.values():
+            rest[key] = value
+        elif field in own:
+            problems.add_hidden(f"config.{field}", "is given twice")
+        else:
+            own[field] = value
+    if not own:
+        return config, {}
+    if "trial_job_spec" in own:
+        rest["job_spec"] = own["trial_job_spec"]
+    else:
+        rest.setdefault("job_spec", {})
+    return rest, own
+
+
+def _counts(wanted: Mapping[str, Any], own: Mapping[str, Any], problems: Problems) -> dict[str, int]:
+    """Read how many trials there are."""
+    least = {"max_trial_count": 1, "parallel_trial_count": 1, "max_failed_trial_count": 0}
+    counts: dict[str, int] = {"parallel_trial_count": 1}
+    for field in COUNT_FIELDS:
+        written = own.get(field) if wanted[field] is None else wanted[field]
+        if written is not None or field == "max_trial_count":
+            counts[field] = whole_number(field, written, problems, least=least[field]) or least[field]
+    most = counts["max_trial_count"]
+    for field in ("parallel_trial_count", "max_failed_trial_count"):
+        if counts.get(field, 0) > most:
+            problems.add(field, counts[field], f"must not be more than max_trial_count, {most}")
+    return counts
+
+
+def _check_machines(job_spec: Mapping[str, Any], problems: Problems) -> None:
+    for index, pool in enumerate(job_spec.get("worker_pool_specs") or []):
+        accelerator = (pool.get("machine_spec") or {}).get("accelerator_type") or ""
+        if accelerator.startswith("TPU"):
+            path = f"worker_pool_specs[{index}].machine_spec.accelerator_type"
+            problems.add(path, accelerator, "use GPUs or none: Vertex AI tunes nothing on TPUs")
