@@ -44,8 +44,8 @@ Identity = tuple[str, str, str]
 """Region, kind and id of a thing: what two names of it have in common."""
 
 
-CUSTOM_JOBS = "customJobs"
-"""Collection of the jobs that this package makes and watches."""
+CUSTOM_JOBS, TUNING_JOBS = "customJobs", "hyperparameterTuningJobs"
+"""Collections of the jobs that this package makes and watches."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ResourceName:
 
     :param project: Project id or number.
     :param region: For example ``europe-west4``.
-    :param kind: Collection, as in the name: ``customJobs``, ``persistentResources``.
+    :param kind: Collection, as in the name: ``customJobs``, ``hyperparameterTuningJobs``, ``persistentResources``.
     :param id: Last part of the name.
     """
 

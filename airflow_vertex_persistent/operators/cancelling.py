@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow.sdk.types import Logger
-    from google.cloud.aiplatform_v1.types import CustomJob
 
+    from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
@@ -30,7 +30,7 @@ def cancel_job(hook: TrainingJobHook, job: str, log: Logger, reason: str) -> boo
     """Cancel a job and say why; return whether it had not ended by itself meanwhile."""
     log.warning("Cancelling %s: %s", job, reason)
     try:
-        hook.cancel_custom_job(ResourceName.parse(job))
+        hook.cancel_job(ResourceName.parse(job))
     except Exception as error:
         if call_problem(error) not in {CallProblem.NOT_NOW, CallProblem.MISSING}:
             raise
@@ -65,7 +65,7 @@ def cancel_unless_started(
 def _cancel_if_it_waits(hook: TrainingJobHook, job: str, log: Logger) -> bool:
     """Cancel a job that waits for machines; tell whether it goes on, since it has started."""
     try:
-        snapshot = snapshot_of(hook.get_custom_job(ResourceName.parse(job)))
+        snapshot = snapshot_of(hook.get_job(ResourceName.parse(job)))
     except Exception as error:
         if call_problem(error) is CallProblem.MISSING:
             return False  # who waits for its end will hear that it is not there
@@ -81,7 +81,7 @@ def _cancel_if_it_waits(hook: TrainingJobHook, job: str, log: Logger) -> bool:
 
 def cancel_jobs_of(
     hook: TrainingJobHook, execution: Execution, log: Logger, reason: str, *, quickly: bool = False
-) -> list[CustomJob]:
+) -> list[TrainingJob]:
     """
     Cancel what still runs of an execution, and return all its jobs.
 
@@ -90,8 +90,8 @@ def cancel_jobs_of(
     :raises Exception: The first that was met, when all has been tried.
     """
 
-    def cancel_in(region: str) -> tuple[list[CustomJob], list[Exception]]:
-        jobs: list[CustomJob] = []
+    def cancel_in(region: str) -> tuple[list[TrainingJob], list[Exception]]:
+        jobs: list[TrainingJob] = []
         errors: list[Exception] = []
         try:
             jobs = jobs_of(hook, execution, region, quickly=quickly)
@@ -114,7 +114,7 @@ def cancel_jobs_of(
     return [job for jobs, _ in ends for job in jobs]
 
 
-def can_be_cancelled(job: CustomJob) -> bool:
+def can_be_cancelled(job: TrainingJob) -> bool:
     """Tell whether a job has neither ended nor is being cancelled."""
     phase = job_phase(snapshot_of(job)["state"])
     return not phase.ended and phase is not JobPhase.CANCELLING

@@ -18,6 +18,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_vertex_persistent.names import (
     CANDIDATE_LABEL,
+    CUSTOM_JOBS,
     DAG_LABEL,
     DATE_LABEL,
     INSTALLATION_LABEL,
@@ -66,6 +67,7 @@ class Execution:
     :param tried: Candidates that had no machines, by number, with a text that says what became of each.
     :param racing: The newest job of each candidate that queues beside others; ``None``: it has none.
     :param doubtful: A create has had no answer in a region that then gave none: its job may show up at any time.
+    :param kind: Collection of its jobs.
     :param past: Full names of jobs whose end has been dealt with: they say nothing of how it goes on.
     """
 
@@ -83,11 +85,12 @@ class Execution:
     racing: tuple[str | None, ...] = ()
     doubtful: bool = False
     past: tuple[str, ...] = ()
+    kind: str = CUSTOM_JOBS
 
     @classmethod
-    def new(cls, max_tries: int, project_id: str, *regions: str) -> Execution:
+    def new(cls, max_tries: int, project_id: str, *regions: str, kind: str = CUSTOM_JOBS) -> Execution:
         """Return an execution that has no job yet."""
-        return cls(secrets.token_hex(12), max_tries, project_id, regions, _now())
+        return cls(secrets.token_hex(12), max_tries, project_id, regions, _now(), kind=kind)
 
     @property
     def region(self) -> str:
@@ -109,9 +112,10 @@ class Execution:
         return [name for name in map(ResourceName.parse, self.known_jobs) if name.region == region]
 
     def continues(self, stored: Execution) -> bool:
-        """Tell whether a job of the stored one can be taken over: same run of the task, same places."""
-        ours = (self.max_tries, self.project_id, self.regions)
-        return not stored.cleared and ours == (stored.max_tries, stored.project_id, stored.regions)
+        """Tell whether a job of the stored one can be taken over: same run of the task, same places and kind."""
+        ours = (self.max_tries, self.project_id, self.regions, self.kind)
+        theirs = (stored.max_tries, stored.project_id, stored.regions, stored.kind)
+        return not stored.cleared and ours == theirs
 
     def entered(self, job: str) -> Execution:
         """Return this execution when the job of its candidate queues beside others."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import VertexTrainingError, call_problem
 from airflow_vertex_persistent.names import (
+    CUSTOM_JOBS,
     DAG_LABEL,
     DATE_LABEL,
     INSTALLATION_LABEL,
@@ -16,6 +18,7 @@ from airflow_vertex_persistent.names import (
     MAP_INDEX_LABEL,
     RUN_LABEL,
     TASK_LABEL,
+    TUNING_JOBS,
     label_value,
     parse_date_label,
 )
@@ -120,7 +123,9 @@ class CancelOrphanedJobsOperator(VertexOperator):
     def _active_jobs(self, hook: TrainingJobHook) -> dict[str, Owner]:
         """Return who owns each active job of this installation."""
         filter_ = f'labels.{INSTALLATION_LABEL}="{installation()}" AND {NOT_ENDED_FILTER}'
-        jobs = hook.list_custom_jobs(self.project_id or hook.default_project_id, self.region, filter_)
+        project_id = self.project_id or hook.default_project_id
+        kinds = (CUSTOM_JOBS, TUNING_JOBS)
+        jobs = chain.from_iterable(hook.list_jobs(project_id, self.region, kind, filter_) for kind in kinds)
         owners = {
             job.name: Owner.of(job.labels)
             for job in jobs

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
-    from google.cloud.aiplatform_v1.types import CustomJob
 
+    from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from airflow_vertex_persistent.operators.candidates import CandidatePolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
@@ -124,7 +124,7 @@ class RacingOperator(TrainingOperator):
         self.keep(context, execution)
         return execution, survivor, silent
 
-    def _cancel_strangers(self, jobs: Sequence[CustomJob], execution: Execution) -> None:
+    def _cancel_strangers(self, jobs: Sequence[TrainingJob], execution: Execution) -> None:
         """Cancel jobs of this task that are not in the race: asked for otherwise, or created twice."""
         for job in jobs:
             if job.name in execution.racing or not can_be_cancelled(job):
@@ -138,7 +138,7 @@ class RacingOperator(TrainingOperator):
 
     def _look_everywhere(
         self, execution: Execution, watch: dict[str, Any]
-    ) -> tuple[list[CustomJob], set[str]]:
+    ) -> tuple[list[TrainingJob], set[str]]:
         """
         Return the jobs of all regions that answer, and the regions that do not.
 
@@ -146,7 +146,7 @@ class RacingOperator(TrainingOperator):
         """
         end, limit = time.monotonic() + watch["max_outage"], min(watch["max_outage"], _UNWATCHED_SECONDS)
         while True:
-            jobs: list[CustomJob] = []
+            jobs: list[TrainingJob] = []
             silent: set[str] = set()
             for region in dict.fromkeys(execution.regions):
                 try:

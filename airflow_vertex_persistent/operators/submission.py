@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow.sdk.types import Logger
-    from google.cloud.aiplatform_v1.types import CustomJob
 
+    from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
@@ -143,7 +143,7 @@ class Submission:
             self.none_goes_on(ended)
         return found
 
-    def _reread(self, job: CustomJob) -> JobSnapshot | None:
+    def _reread(self, job: TrainingJob) -> JobSnapshot | None:
         """
         Return a listed job as it is now, ``None`` if it is not there any more.
 
@@ -153,7 +153,7 @@ class Submission:
         if job_phase(snapshot["state"]).ended:
             return snapshot
         try:
-            return snapshot_of(self.hook.get_custom_job(ResourceName.parse(job.name)))
+            return snapshot_of(self.hook.get_job(ResourceName.parse(job.name)))
         except Exception as error:
             if call_problem(error) is CallProblem.MISSING:
                 return None
@@ -164,7 +164,8 @@ class Submission:
         self.before_create()
         self._check_stopped()  # it may have been stopped while that was kept
         try:
-            job = self.hook.create_custom_job(self.execution.project_id, self.execution.region, request)
+            execution = self.execution
+            job = self.hook.create_job(execution.project_id, execution.region, execution.kind, request)
         except Exception as error:
             self.refused(error)
             raise

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_vertex_persistent.exceptions import CallProblem, call_problem
-from airflow_vertex_persistent.names import REQUEST_LABEL
+from airflow_vertex_persistent.names import CUSTOM_JOBS, REQUEST_LABEL
 from airflow_vertex_persistent.operators.cancelling import cancel_older
 from airflow_vertex_persistent.operators.execution import Execution, job_labels, load_execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS
@@ -33,6 +33,9 @@ class SubmittingOperator(StoppableOperator):
 
     :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
     """
+
+    kind: ClassVar[str] = CUSTOM_JOBS
+    """Collection of the jobs that it makes."""
 
     @abstractmethod
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class SubmittingOperator(StoppableOperator):
             return self._execution, True
         project_id = self.project_id or hook.default_project_id
         regions = [request.region for request in requests]
-        execution = Execution.new(context["ti"].max_tries, project_id, *regions)
+        execution = Execution.new(context["ti"].max_tries, project_id, *regions, kind=self.kind)
         stored = load_execution(context)
         resumed = stored is not None and self.durable and execution.continues(stored)
         if stored is not None and resumed:

@@ -115,7 +115,7 @@ class FlexStartSensor(VertexSensor):
         from airflow_vertex_persistent.hooks.training_job import TrainingJobHook, job_snapshot
 
         self._hook = self._hook or TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-        return job_snapshot(self._hook.get_custom_job(name, once=True))
+        return job_snapshot(self._hook.get_job(name, once=True))
 
     def sensed(self, snapshot: JobSnapshot, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the job is like when it has its machines, or raise why it never will."""

@@ -59,7 +59,7 @@ class RaceTrigger(TrainingJobTrigger):
 
     def source(self, hook: TrainingJobAsyncHook) -> JobSource:
         """Return where jobs of these regions are read together."""
-        return JobSource(hook, self.name.project, self.regions(), self.installation)
+        return JobSource(hook, self.name.project, self.name.kind, self.regions(), self.installation)
 
     def source_key(self) -> tuple[Hashable, ...]:
         """Return what one list call needs: project, regions and label."""
@@ -120,7 +120,7 @@ class RaceTrigger(TrainingJobTrigger):
 
 async def _cancel_each(hook: TrainingJobAsyncHook, jobs: Sequence[str]) -> list[tuple[str, Exception | None]]:
     """Cancel jobs, return the errors; at once, so that none starts while another one's region is slow to answer."""
-    cancels = (hook.cancel_custom_job(ResourceName.parse(job)) for job in jobs)
+    cancels = (hook.cancel_job(ResourceName.parse(job)) for job in jobs)
     answers: list[tuple[str, Exception | None]] = []
     for job, error in zip(jobs, await asyncio.gather(*cancels, return_exceptions=True), strict=True):
         if error is not None and (not isinstance(error, Exception) or call_problem(error) is None):

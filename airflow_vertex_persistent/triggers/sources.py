@@ -28,21 +28,28 @@ _KEYS_PER_LIST = 50
 
 class JobSource:
     """
-    Custom jobs, read by list calls.
+    Jobs of one kind, read by list calls.
 
     :param hook: Where to ask.
     :param project: Of the jobs, id or number.
+    :param kind: Their collection.
     :param regions: Where the jobs are.
     :param installation: Value of the label that all these jobs carry; ``None``: they are not of our making.
     """
 
     def __init__(
-        self, hook: TrainingJobAsyncHook, project: str, regions: Sequence[str], installation: str | None
+        self,
+        hook: TrainingJobAsyncHook,
+        project: str,
+        kind: str,
+        regions: Sequence[str],
+        installation: str | None,
     ) -> None:
         self.hook = hook
         self.regions = regions
         self.reads = 0
         self._project = project
+        self._kind = kind
         self._installation = installation
 
     async def read_moving(self, found: Snapshots) -> Mapping[str, Exception]:
@@ -88,7 +95,8 @@ class JobSource:
         token = ""
         while True:
             self.reads += 1
-            snapshots, token = await self.hook.custom_job_page(self._project, region, filter_, token)
+            place = (self._project, region, self._kind)
+            snapshots, token = await self.hook.snapshot_page(*place, filter_, token)
             found.update((ResourceName.parse(snapshot["job"]).identity, snapshot) for snapshot in snapshots)
             if not token:
                 return

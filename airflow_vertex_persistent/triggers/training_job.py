@@ -109,7 +109,7 @@ class TrainingJobTrigger(VertexTrigger):
 
     def source(self, hook: TrainingJobAsyncHook) -> JobSource:
         """Return where jobs of one project and region are read together."""
-        return JobSource(hook, self.name.project, (self.region,), self.installation)
+        return JobSource(hook, self.name.project, self.name.kind, (self.region,), self.installation)
 
     def source_key(self) -> tuple[Hashable, ...]:
         """Return what one list call needs: project, regions and label."""
@@ -117,7 +117,7 @@ class TrainingJobTrigger(VertexTrigger):
 
     async def look(self, hook: TrainingJobAsyncHook) -> Mapping[str, Any] | None:
         """Return what the job is like now."""
-        return await hook.custom_job_snapshot(self.name)
+        return await hook.snapshot(self.name)
 
     def settled(self, snapshot: Mapping[str, Any] | None) -> bool:
         """Tell whether the job has ended, and said why if it failed: that comes up to a minute later."""
@@ -218,7 +218,7 @@ class TrainingJobTrigger(VertexTrigger):
 
     async def cancel_all(self, hook: TrainingJobAsyncHook) -> None:
         """Cancel what this trigger waits for, since its task was stopped."""
-        await hook.cancel_custom_job(self.name)
+        await hook.cancel_job(self.name)
         self.log.info("Cancelled %s: its task was stopped", self.job)
 
 

@@ -18,7 +18,7 @@ from airflow_vertex_persistent.hooks.persistent_resource import (
     PersistentResourceHook,
 )
 from airflow_vertex_persistent.hooks.training_job import PAGE_SIZE, TrainingJobAsyncHook, TrainingJobHook
-from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
+from airflow_vertex_persistent.names import CUSTOM_JOBS, TUNING_JOBS, ResourceName, persistent_resource_name
 from airflow_vertex_persistent.permissions import PERMISSIONS, ROLES
 
 if TYPE_CHECKING:
@@ -30,19 +30,24 @@ if TYPE_CHECKING:
 
 PROJECT, REGION = "demo-project", "europe-west4"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
-JOB = ResourceName(PROJECT, REGION, "customJobs", "1")
+JOB, TUNING = (ResourceName(PROJECT, REGION, kind, "1") for kind in (CUSTOM_JOBS, TUNING_JOBS))
 RESOURCE = persistent_resource_name(PROJECT, REGION, "denied")
 TRAINER = "trainer@acme.iam.gserviceaccount.com"
 
 # By hook and method: the call that it makes, what it is about, and the arguments.
 CALLS: dict[tuple[type[Any], str], tuple[str, str, tuple[Any, ...]]] = {
-    (TrainingJobHook, "create_custom_job"): ("CreateCustomJob", PARENT, (PROJECT, REGION, {})),
-    (TrainingJobHook, "get_custom_job"): ("GetCustomJob", str(JOB), (JOB,)),
-    (TrainingJobHook, "list_custom_jobs"): ("ListCustomJobs", PARENT, (PROJECT, REGION, "")),
-    (TrainingJobHook, "cancel_custom_job"): ("CancelCustomJob", str(JOB), (JOB,)),
-    (TrainingJobAsyncHook, "custom_job_snapshot"): ("GetCustomJob", str(JOB), (JOB,)),
-    (TrainingJobAsyncHook, "custom_job_page"): ("ListCustomJobs", PARENT, (PROJECT, REGION, "", "")),
-    (TrainingJobAsyncHook, "cancel_custom_job"): ("CancelCustomJob", str(JOB), (JOB,)),
+    (TrainingJobHook, "create_job"): ("CreateCustomJob", PARENT, (PROJECT, REGION, CUSTOM_JOBS, {})),
+    (TrainingJobHook, "get_job"): ("GetCustomJob", str(JOB), (JOB,)),
+    (TrainingJobHook, "list_jobs"): ("ListCustomJobs", PARENT, (PROJECT, REGION, CUSTOM_JOBS, "")),
+    (TrainingJobHook, "cancel_job"): ("CancelCustomJob", str(JOB), (JOB,)),
+    (TrainingJobAsyncHook, "get_job"): ("GetHyperparameterTuningJob", str(TUNING), (TUNING,)),
+    (TrainingJobAsyncHook, "snapshot"): ("GetCustomJob", str(JOB), (JOB,)),
+    (TrainingJobAsyncHook, "snapshot_page"): (
+        "ListHyperparameterTuningJobs",
+        PARENT,
+        (PROJECT, REGION, TUNING_JOBS, "", ""),
+    ),
+    (TrainingJobAsyncHook, "cancel_job"): ("CancelHyperparameterTuningJob", str(TUNING), (TUNING,)),
     (PersistentResourceHook, "create"): (
         "CreatePersistentResource",
         PARENT,
@@ -138,7 +143,7 @@ def test_a_later_page_that_is_denied(
         cloud.create(cloud.job(cloud.pool()))
     cloud.emulator.control.add_fault("ListCustomJobs", "permission_denied", skip=1)
     with pytest.raises(PermissionDeniedError, match=r"lacks aiplatform\.customJobs\.list on "):
-        list(TrainingJobHook().list_custom_jobs(PROJECT, REGION, ""))
+        list(TrainingJobHook().list_jobs(PROJECT, REGION, CUSTOM_JOBS, ""))
 
 
 def test_a_log_that_is_denied(control: EmulatorControl) -> None:
@@ -156,10 +161,10 @@ def test_a_log_that_is_denied(control: EmulatorControl) -> None:
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT", "FAILED_PRECONDITION"])
-@pytest.mark.parametrize("method", ["create_custom_job", "create"])
+@pytest.mark.parametrize("method", ["create_job", "create"])
 def test_an_account_that_may_not_be_acted_as(relay: Relay, code: str, method: str) -> None:
     """Whichever status the service gives it, the error names the account and what is missing on it."""
-    hook = TrainingJobHook if method == "create_custom_job" else PersistentResourceHook
+    hook = TrainingJobHook if method == "create_job" else PersistentResourceHook
     call, _, arguments = CALLS[hook, method]
     text = f"You do not have permission to act as service_account: {TRAINER}. (or it may not exist)."
     relay.refuse(call, code=code, text=text)
@@ -173,4 +178,4 @@ def test_a_caller_that_is_not_known(relay: Relay) -> None:
     """No role helps somebody whom the service does not know, so no permission is named."""
     relay.refuse("GetCustomJob", code="UNAUTHENTICATED", text="who?")
     with pytest.raises(Unauthenticated):
-        TrainingJobHook().get_custom_job(JOB)
+        TrainingJobHook().get_job(JOB)

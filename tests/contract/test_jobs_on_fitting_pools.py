@@ -11,7 +11,7 @@ from google.api_core.exceptions import InvalidArgument, ResourceExhausted
 from airflow_vertex_persistent.exceptions import InvalidRequestError
 from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook, resource_body
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.names import CUSTOM_JOBS, persistent_resource_name
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.custom_job import custom_job
 from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
@@ -72,7 +72,7 @@ def fit(**wanted: Any) -> PoolNeeds:
 
 def create(needs: PoolNeeds) -> CustomJob:
     """Send a job."""
-    return TrainingJobHook().create_custom_job(PROJECT, REGION, needs.job)
+    return TrainingJobHook().create_job(PROJECT, REGION, CUSTOM_JOBS, needs.job)
 
 
 def used(pool_id: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from airflow.triggers.shared_stream import SharedStreamManager
 
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
+from airflow_vertex_persistent.names import CUSTOM_JOBS, INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
 from airflow_vertex_persistent.triggers.race import RaceTrigger
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -41,7 +41,8 @@ def submitted(
 ) -> TrainingJobTrigger:
     """Create a job and return its trigger; ``known`` tells the trigger of the job's labels."""
     labels = {KEY_LABEL: key, INSTALLATION_LABEL: installation}
-    job = TrainingJobHook().create_custom_job(PROJECT, region, cloud.job(cloud.pool(code), labels=labels))
+    body = cloud.job(cloud.pool(code), labels=labels)
+    job = TrainingJobHook().create_job(PROJECT, region, CUSTOM_JOBS, body)
     ours: dict[str, Any] = {"execution_key": key, "installation": installation} if known else {}
     return TrainingJobTrigger(job=job.name, cancel_on_kill=True, **ours, **SHARED)
 

@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook, resource_body
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.names import CUSTOM_JOBS, persistent_resource_name
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.custom_job import custom_job
 from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
@@ -136,7 +136,7 @@ def resource(cloud: Cloud) -> None:
 
 def accepted(request: dict[str, Any]) -> dict[str, Any]:
     """Send a request to the emulator and return what it made of it, without what differs from job to job."""
-    job = TrainingJobHook().create_custom_job("demo-project", "europe-west4", request)
+    job = TrainingJobHook().create_job("demo-project", "europe-west4", CUSTOM_JOBS, request)
     body: dict[str, Any] = MessageToDict(CustomJob.pb(job))
     for field in ("name", "createTime", "updateTime", "state"):
         body.pop(field, None)
@@ -160,7 +160,7 @@ def test_all_ways_make_one_request() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_runs(cloud: Cloud, way: str) -> None:
     """The job runs with the arguments that were written."""
-    job = TrainingJobHook().create_custom_job("demo-project", "europe-west4", request_of(**WAYS[way]))
+    job = TrainingJobHook().create_job("demo-project", "europe-west4", CUSTOM_JOBS, request_of(**WAYS[way]))
     ended = cloud.ended(job)
     assert ended.state == JobState.JOB_STATE_SUCCEEDED, ended.error
     assert any("arguments: --epochs 3" in line for line in cloud.log(ended))
@@ -175,8 +175,8 @@ def test_a_name_that_the_config_has_stays() -> None:
 def test_a_distributed_job_with_a_pool_left_out(cloud: Cloud) -> None:
     """An empty pool, as the SDK pads them, keeps the numbers of the others on the service."""
     pools = [SDK[0], {}, SDK[0]]
-    job = TrainingJobHook().create_custom_job(
-        "demo-project", "europe-west4", request_of(worker_pool_specs=pools, **NAMED)
+    job = TrainingJobHook().create_job(
+        "demo-project", "europe-west4", CUSTOM_JOBS, request_of(worker_pool_specs=pools, **NAMED)
     )
     sent = job.job_spec.worker_pool_specs
     assert [bool(pool.machine_spec.machine_type) for pool in sent] == [True, False, True]

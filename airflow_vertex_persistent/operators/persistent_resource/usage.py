@@ -165,7 +165,7 @@ def machine_usage(jobs: Sequence[ActiveJob], used_replicas: int, unexplained_sec
 
     Jobs of the own run are no reason to keep a resource: they end with it, at the latest.
 
-    :param jobs: All active custom jobs on the resource.
+    :param jobs: All active jobs on the resource.
     :param used_replicas: How many machines the resource says are in use.
     :param unexplained_seconds: For how long it has said so without any job.
     """
@@ -176,4 +176,4 @@ def machine_usage(jobs: Sequence[ActiveJob], used_replicas: int, unexplained_sec
     machines = "1 machine" if used_replicas == 1 else f"{used_replicas} machines"
     if unexplained_seconds < COUNT_LAG_SECONDS:
         return Usage(undecided=(f"{machines} in use, by a job that has just ended perhaps",))
-    return Usage((f"{machines} in use without a custom job, by hyperparameter tuning perhaps",))
+    return Usage((f"{machines} in use without a training job",))

@@ -23,6 +23,7 @@ from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from tests.conftest import Relay
     from tests.integration.conftest import Cloud
 
@@ -105,15 +106,15 @@ def states(cloud: Cloud) -> list[str]:
 class ImpatientHook(TrainingJobHook):
     """Asks for a list again for ten seconds only, not for a minute."""
 
-    def list_custom_jobs(self, project_id: str, region: str, filter_: str, **_: Any) -> Any:
+    def list_jobs(self, project_id: str, region: str, kind: str, filter_: str, **_: Any) -> Any:
         """Return the jobs that match."""
-        return super().list_custom_jobs(project_id, region, filter_, quickly=True)
+        return super().list_jobs(project_id, region, kind, filter_, quickly=True)
 
 
 class BlindHook(TrainingJobHook):
     """Sees no jobs, as one whose lists are far behind."""
 
-    def list_custom_jobs(self, *_: Any, **__: Any) -> Any:
+    def list_jobs(self, *_: Any, **__: Any) -> Any:
         """Return nothing."""
         return []
 
@@ -123,11 +124,11 @@ class StaleHook(TrainingJobHook):
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[str, CustomJob] = {}
+        self._seen: dict[str, TrainingJob] = {}
 
-    def list_custom_jobs(self, *of: Any, **how: Any) -> Any:
+    def list_jobs(self, *of: Any, **how: Any) -> Any:
         """Return the jobs that match."""
-        self._seen = {job.name: job for job in super().list_custom_jobs(*of, **how)} | self._seen
+        self._seen = {job.name: job for job in super().list_jobs(*of, **how)} | self._seen
         return list(self._seen.values())
 
 
@@ -274,12 +275,12 @@ def test_a_region_that_is_away_keeps_no_job_of_another_from_its_end() -> None:
     cancelled_jobs: list[str] = []
 
     class HalfThere(TrainingJobHook):
-        def list_custom_jobs(self, project_id: str, region: str, *_: Any, **__: Any) -> Any:
+        def list_jobs(self, project_id: str, region: str, *_: Any, **__: Any) -> Any:
             if region == "europe-west4":
                 raise ServiceUnavailable("away")
             return [jobs[region]]
 
-        def cancel_custom_job(self, name: Any) -> None:
+        def cancel_job(self, name: Any) -> None:
             cancelled_jobs.append(str(name))
 
     with pytest.raises(ServiceUnavailable):

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 from google.api_core.exceptions import ServiceUnavailable
-from google.cloud.aiplatform_v1.types import CustomJob
+from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob
 
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
@@ -87,26 +87,46 @@ def test_when_all_waiting_is_over() -> None:
     assert record.deadline(0) is None
 
 
-def job_hook(*jobs: tuple[str, str]) -> Any:
-    """Return a hook that lists jobs, each a name and the resource that it runs on."""
-    listed = [
-        CustomJob(name=name, job_spec={"persistent_resource_id": resource, "worker_pool_specs": []})
-        for name, resource in jobs
-    ]
-    return SimpleNamespace(list_custom_jobs=lambda *_: listed)
+JOBS = "projects/1/locations/europe-west4/customJobs"
+
+
+def job_hook(*jobs: tuple[str, str], tuning: HyperparameterTuningJob | None = None) -> Any:
+    """Return a hook that lists custom jobs, each a name and the resource that it runs on, and one tuning job."""
+    listed: dict[str, list[Any]] = {
+        "customJobs": [
+            CustomJob(
+                name=f"{JOBS}/{name}", job_spec={"persistent_resource_id": resource, "worker_pool_specs": []}
+            )
+            for name, resource in jobs
+        ],
+        "hyperparameterTuningJobs": [tuning] if tuning else [],
+    }
+    return SimpleNamespace(list_jobs=lambda *place: listed[place[2]], get_job=lambda _: tuning)
 
 
 def test_who_uses_a_resource() -> None:
     """Jobs of the resource are told by name, a few of many; of other jobs only machines show."""
     assert (
         who_uses(job_hook(("one", "nightly"), ("two", "other"), ("three", "")), NAME, snapshot("RUNNING"))
-        == "one"
+        == f"{JOBS}/one"
     )
     many = job_hook(*((f"job{number}", "nightly") for number in range(7)))
-    assert who_uses(many, NAME, snapshot("RUNNING", 2)) == "job0, job1, job2, job3, job4 and 2 more"
+    first = [f"{JOBS}/job{number}" for number in range(5)]
+    assert who_uses(many, NAME, snapshot("RUNNING", 2)) == f"{', '.join(first)} and 2 more"
     assert who_uses(job_hook(), NAME, snapshot("RUNNING", 2)) == "a job of another kind on 2 machines"
     assert who_uses(job_hook(), NAME, snapshot("RUNNING")) == ""
     assert who_uses(job_hook(), NAME, snapshot("ERROR", 2)) == ""
+
+
+def test_a_tuning_job_uses_a_resource_with_all_its_trials() -> None:
+    """It goes for the custom jobs that its trials are, which do not say whose they are."""
+    tuning = HyperparameterTuningJob(
+        name="projects/1/locations/europe-west4/hyperparameterTuningJobs/9",
+        trial_job_spec={"persistent_resource_id": NAME.id},
+        trials=[{"id": "1", "custom_job": f"{JOBS}/trial"}, {"id": "2"}],
+    )
+    hook = job_hook(("trial", "nightly"), ("other", "nightly"), tuning=tuning)
+    assert who_uses(hook, NAME, snapshot("RUNNING", 2)) == f"{JOBS}/other, {tuning.name}"
 
 
 @pytest.mark.parametrize(

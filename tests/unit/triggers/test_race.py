@@ -75,7 +75,7 @@ class RegionsHook:
         """Return the name of a region's job."""
         return f"projects/1/locations/{region}/customJobs/{list(self.lives).index(region)}"
 
-    def snapshot(self, region: str) -> JobSnapshot:
+    def now_like(self, region: str) -> JobSnapshot:
         """Return what a job is like now."""
         life = {second: state for second, state in self.lives[region].items() if second <= now()}
         second = max(life)
@@ -110,30 +110,30 @@ class RegionsHook:
             if first <= now() < last:
                 raise error
 
-    async def custom_job_page(
-        self, _: str, region: str, filter_: str, __: str
+    async def snapshot_page(
+        self, _: str, region: str, kind: str, filter_: str, __: str
     ) -> tuple[list[JobSnapshot], str]:
         """Return a list of one page."""
         self.reads.append(region)
         assert len(self.reads) < MOST_READS
         await self._answer(region, self.read_seconds, self.read_errors)
-        job = self.snapshot(region)
+        job = self.now_like(region)
         left_out = NOT_ENDED_FILTER in filter_ and job_phase(job["state"]).ended
         return [] if left_out else [job], ""
 
-    async def custom_job_snapshot(self, name: ResourceName) -> JobSnapshot:
+    async def snapshot(self, name: ResourceName) -> JobSnapshot:
         """Return what one job is like."""
         self.gets.append(name.region)
         self.reads.append(name.region)
         assert len(self.reads) < MOST_READS
         await self._answer(name.region, self.read_seconds, self.read_errors)
-        return self.snapshot(name.region)
+        return self.now_like(name.region)
 
-    async def cancel_custom_job(self, name: ResourceName) -> None:
+    async def cancel_job(self, name: ResourceName) -> None:
         """End a job that has not ended."""
         self.cancels.append((now(), name.region))
         await self._answer(name.region, self.cancel_seconds, self.cancel_errors)
-        if not job_phase(self.snapshot(name.region)["state"]).ended:
+        if not job_phase(self.now_like(name.region)["state"]).ended:
             kept = {second: state for second, state in self.lives[name.region].items() if second <= now()}
             self.lives[name.region] = {**kept, now(): "CANCELLING", now() + 5: "CANCELLED"}
 

@@ -83,8 +83,8 @@ class RegionsHook:
         self.errors: dict[str, Exception] = {}
         self.seconds: dict[str, float] = {}
 
-    async def custom_job_page(
-        self, _: str, region: str, filter_: str, __: str
+    async def snapshot_page(
+        self, _: str, region: str, kind: str, filter_: str, __: str
     ) -> tuple[list[dict[str, str]], str]:
         """Return a list that has one page."""
         await self._answer(region)
@@ -97,7 +97,7 @@ class RegionsHook:
             and (number in self.moving if NOT_ENDED_FILTER in filter_ else f'="{number}"' in filter_)
         ], ""
 
-    async def custom_job_snapshot(self, name: ResourceName) -> dict[str, str]:
+    async def snapshot(self, name: ResourceName) -> dict[str, str]:
         """Return what is in every answer of a region."""
         await self._answer(name.region)
         return {"job": str(name), "state": "JOB_STATE_RUNNING"}
@@ -111,7 +111,7 @@ class RegionsHook:
 def regions_source(hook: RegionsHook) -> JobSource:
     """Return where the jobs of two regions are read."""
     asked: Any = hook
-    return JobSource(asked, "1", (REGION, ELSEWHERE), "ours")
+    return JobSource(asked, "1", "customJobs", (REGION, ELSEWHERE), "ours")
 
 
 def now() -> float:
