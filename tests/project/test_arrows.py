@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tests.project.conftest import Module
 
 PURE = {"names", "states", "permissions", "exceptions", "specs"}
+TUNING = {"trials", "trial_args", "report"}
 
 # What each room may import besides itself. Arrows point down only: sensors -> operators -> triggers -> hooks ->
 # specs, names, states, exceptions.
@@ -18,13 +19,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "permissions": set(),
     "exceptions": {"names", "states", "permissions"},
     "specs": {"names", "states", "exceptions"},
-    "hooks": PURE,
-    "result": {"names", "states"},
-    "triggers": {"hooks", "links", "result", *PURE},
+    "hooks": {"trials", *PURE},
+    "result": {"names", "states", "trials"},
+    "trials": {"names", "states"},
+    "trial_args": {"trials"},
+    "report": {"states", "trials"},
+    "triggers": {"hooks", "links", "result", *TUNING, *PURE},
     "links": {"names"},
     "retry": PURE,
-    "operators": {"triggers", "hooks", "links", "result", *PURE},
-    "sensors": {"operators", "triggers", "hooks", "links", "result", *PURE},
+    "operators": {"triggers", "hooks", "links", "result", *TUNING, *PURE},
+    "sensors": {"operators", "triggers", "hooks", "links", "result", *TUNING, *PURE},
     "get_provider_info": set(),
     "emulator": set(),
 }
