@@ -126,10 +126,7 @@ def json_lines(trials: Iterable[TrialSnapshot]) -> str:
 
     What is NaN or infinite is ``null``, as JSON has neither.
     """
-    lines = [
-        json.dumps(_without_nan(trial), ensure_ascii=False, allow_nan=False)
-        for trial in sorted(trials, key=trial_number)
-    ]
+    lines = [json.dumps(_without_nan(trial), allow_nan=False) for trial in sorted(trials, key=trial_number)]
     return "".join(f"{line}\n" for line in lines)
 
 
