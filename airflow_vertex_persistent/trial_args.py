@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from airflow.sdk import XComArg
 from airflow.sdk.definitions.xcom_arg import ConcatXComArg
 from airflow.sdk.exceptions import XComNotFound
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 @overload
@@ -66,13 +63,13 @@ class TrialArgs(ConcatXComArg):
             return NotImplemented
         return (self.best_trial, self.before) == (other.best_trial, other.before)
 
-    __hash__ = None  # type: ignore[assignment] # as that of every reference
+    __hash__ = None  # as that of every reference
 
     def concat(self, *others: XComArg) -> ConcatXComArg:
         """Return a reference to these arguments and more."""
         return ConcatXComArg([self, *others])
 
-    def resolve(self, context: Context) -> list[Any]:  # type: ignore[override] # Airflow's own is a mapping
+    def resolve(self, context: Mapping[str, Any]) -> list[Any]:
         """Return the arguments as a list."""
         try:
             best = self.best_trial.resolve(context)

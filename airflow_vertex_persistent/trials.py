@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 Goals = Mapping[str, str]
 """``"maximize"`` or ``"minimize"`` by metric id, the metric that decides first."""
 
-MINIMIZE = "minimize"
+MAXIMIZE, MINIMIZE = "maximize", "minimize"
 SUCCEEDED, INFEASIBLE = "SUCCEEDED", "INFEASIBLE"
 
 
@@ -41,6 +41,15 @@ class TrialSnapshot(TypedDict):
     end_time: str | None
     custom_job: str | None
     infeasible_reason: str
+
+
+class TuningSnapshot(TypedDict):
+    """What one look at a tuning job says of its search. ``max_failed_trial_count`` is 0 for the service's rule."""
+
+    goals: dict[str, str]
+    max_trial_count: int
+    max_failed_trial_count: int
+    trials: list[TrialSnapshot]
 
 
 def best_trial(trials: Iterable[TrialSnapshot], goals: Goals) -> TrialSnapshot | None:
@@ -73,6 +82,11 @@ def finite_metric(trial: TrialSnapshot, metric: str) -> float | None:
     """Return a metric of the final measurement, ``None`` if it is missing, NaN or infinite."""
     value = trial["metrics"].get(metric)
     return value if value is not None and math.isfinite(value) else None
+
+
+def has_ended(trial: TrialSnapshot) -> bool:
+    """Tell whether a trial will not change any more."""
+    return trial["state"] in {SUCCEEDED, INFEASIBLE}
 
 
 def trial_number(trial: TrialSnapshot) -> int:

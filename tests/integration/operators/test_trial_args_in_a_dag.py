@@ -13,7 +13,7 @@ from airflow_vertex_persistent.trial_args import trial_args
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow.sdk import DAG, Context
+    from airflow.sdk import DAG, Context, XComArg
 
     from tests.integration.operators.conftest import Run
 
@@ -51,10 +51,17 @@ class Train(BaseOperator):
         return {"args": list(self.args), "pools": self.pools}
 
 
+def best_of(tune: Tune) -> XComArg:
+    """Return the reference that a DAG file has."""
+    output: Any = tune.output  # Airflow's annotations do not know that it has keys
+    reference: XComArg = output["best_trial"]
+    return reference
+
+
 def test_the_list_is_made_when_the_task_runs(dag: DAG, run_dag: Callable[[], Run]) -> None:
     """Templates and references before the parameters are filled in, but no parameter is taken for a template."""
     tune = Tune(task_id="tune", best_trial=BEST, dag=dag)
-    args = trial_args(tune.output["best_trial"], "--dag={{ dag.dag_id }}", tune.output)
+    args = trial_args(best_of(tune), "--dag={{ dag.dag_id }}", tune.output)
     train = Train(task_id="train", args=args, pools=[{"container_spec": {"args": args}}], dag=dag)
 
     assert train.upstream_task_ids == {"tune"}
@@ -67,7 +74,7 @@ def test_the_list_is_made_when_the_task_runs(dag: DAG, run_dag: Callable[[], Run
 def test_a_mapped_task_gets_them_too(dag: DAG, run_dag: Callable[[], Run]) -> None:
     """Each instance of a mapped task gets the parameters of the one best trial."""
     tune = Tune(task_id="tune", best_trial=BEST, dag=dag)
-    args = trial_args(tune.output["best_trial"], "--dag={{ dag.dag_id }}", tune.output)
+    args = trial_args(best_of(tune), "--dag={{ dag.dag_id }}", tune.output)
     Train.partial(task_id="train", args=args, dag=dag).expand(place=["here", "there"])
 
     run = run_dag()
@@ -78,7 +85,7 @@ def test_a_mapped_task_gets_them_too(dag: DAG, run_dag: Callable[[], Run]) -> No
 def test_more_can_follow(dag: DAG, run_dag: Callable[[], Run]) -> None:
     """Arguments of another task can be put behind those of the best trial."""
     tune = Tune(task_id="tune", best_trial=BEST, returns=["--last"], dag=dag)
-    Train(task_id="train", args=trial_args(tune.output["best_trial"]).concat(tune.output), dag=dag)
+    Train(task_id="train", args=trial_args(best_of(tune)).concat(tune.output), dag=dag)
 
     assert run_dag().result()["args"] == [*FLAGS, "--last"]
 
@@ -89,7 +96,7 @@ def test_without_a_best_trial_the_task_says_so(
 ) -> None:
     """A task that gets no best trial fails before it does anything, and says what it takes."""
     tune = Tune(task_id="tune", best_trial=best_trial, dag=dag)
-    Train(task_id="train", args=trial_args(tune.output["best_trial"]), dag=dag)
+    Train(task_id="train", args=trial_args(best_of(tune)), dag=dag)
 
     error = run_dag().error()
     assert isinstance(error, ValueError)
@@ -101,7 +108,7 @@ def test_a_dag_is_written_the_same_each_time(dag: DAG) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     tune = Tune(task_id="tune", best_trial=BEST, dag=dag)
-    args = trial_args(tune.output["best_trial"], "--epochs=50")
+    args = trial_args(best_of(tune), "--epochs=50")
     Train(task_id="train", args=args, dag=dag)
 
     tasks = DagSerialization.to_dict(dag)["dag"]["tasks"]
