@@ -203,24 +203,27 @@ def job_error(snapshot: JobSnapshot, details: Mapping[str, Any] | None = None) -
     documented. The message holds the job, its state, the service's text, the end of its log, the addresses to
     look at and the next step.
 
-    :param details: What the trigger found: ``log_lines``, or ``log_problem``.
+    :param details: What the trigger found: ``log_lines``, or ``log_problem``; with ``log_of`` whose log that is, if
+        it is not the job's own; ``tuning``, how far a tuning job got.
     """
     error_class, next_step = _job_error_class(snapshot)
     name = ResourceName.parse(snapshot["job"])
     text = snapshot["error_message"] or "the service gave no reason"
     return error_class(
-        f"{name} ended in {snapshot['state']}: {text}\n{_log_text(details or {})}"
+        f"{name} ended in {snapshot['state']}: {text}\n{_details_text(details or {})}"
         f"Console: {job_console_url(name)}\nLogs: {job_logs_url(name)}\nNext step: {next_step}"
     )
 
 
-def _log_text(details: Mapping[str, Any]) -> str:
+def _details_text(details: Mapping[str, Any]) -> str:
+    text = f"Trials: {details['tuning']}\n" if "tuning" in details else ""
+    log = f"The log of {details['log_of']}" if "log_of" in details else "Its log"
     if lines := details.get("log_lines"):
-        return "Its log ends:\n" + "".join(f"  {line}\n" for line in lines)
+        return text + f"{log} ends:\n" + "".join(f"  {line}\n" for line in lines)
     if problem := details.get("log_problem"):
         problem = problem.replace("\n", "\n  ")
-        return f"Its log could not be read: {problem}\n"
-    return ""
+        return f"{text}{log} could not be read: {problem}\n"
+    return text
 
 
 def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 class VertexLink(BaseOperatorLink):
     """A link whose address an operator has pushed."""
 
-    @abstractmethod
-    def address(self, name: ResourceName) -> str:
-        """Return the address that goes with a job or persistent resource."""
-
     def persist(self, context: Context, url: str) -> None:
         """Push the address that the button opens."""
         context["ti"].xcom_push(key=self.xcom_key, value=url)
@@ -45,7 +41,15 @@ class VertexLink(BaseOperatorLink):
         return url if isinstance(url, str) else ""
 
 
-class TrainingJobLink(VertexLink):
+class NamedLink(VertexLink):
+    """A link to a page that is there as soon as the thing of its name is."""
+
+    @abstractmethod
+    def address(self, name: ResourceName) -> str:
+        """Return the address that goes with a job or persistent resource."""
+
+
+class TrainingJobLink(NamedLink):
     """Opens the job's page in the console."""
 
     name = "Vertex AI job"
@@ -55,7 +59,7 @@ class TrainingJobLink(VertexLink):
         return job_console_url(name)
 
 
-class TrainingLogsLink(VertexLink):
+class TrainingLogsLink(NamedLink):
     """Opens the log lines of the job's replicas in the Logs Explorer."""
 
     name = "Vertex AI logs"
@@ -65,7 +69,7 @@ class TrainingLogsLink(VertexLink):
         return job_logs_url(name)
 
 
-class PersistentResourcesLink(VertexLink):
+class PersistentResourcesLink(NamedLink):
     """Opens the console's list of persistent resources."""
 
     name = "Persistent resources"
@@ -73,3 +77,9 @@ class PersistentResourcesLink(VertexLink):
     def address(self, name: ResourceName) -> str:
         """Return the address of the list, in the same project."""
         return persistent_resources_console_url(name.project)
+
+
+class TuningReportLink(VertexLink):
+    """Opens the picture of a search, once it has been written."""
+
+    name = "Tuning report"

@@ -147,6 +147,11 @@ def job_logs_url(job: ResourceName) -> str:
     return f"{CONSOLE}/logs/query;query={quote(query, safe='')}?project={job.project}"
 
 
+def storage_url(uri: str) -> str:
+    """Return where a browser opens a file in Cloud Storage, for whoever may read it."""
+    return f"https://storage.cloud.google.com/{quote(uri.removeprefix('gs://'))}"
+
+
 def persistent_resources_console_url(project: str) -> str:
     """Return the console's list of persistent resources, as it was seen: its address is not documented."""
     return f"{CONSOLE}/vertex-ai/training/persistent-resources?project={project}"

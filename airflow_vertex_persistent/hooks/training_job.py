@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.cloud.aiplatform_v1 import JobServiceAsyncClient, JobServiceClient
 from google.cloud.aiplatform_v1.types import CustomJob, JobState, Scheduling
@@ -20,11 +20,14 @@ from airflow_vertex_persistent.hooks.client import (
     VertexHook,
 )
 from airflow_vertex_persistent.hooks.job_kinds import JOB_KINDS, TrainingJob, spec_of
+from airflow_vertex_persistent.hooks.tuning import tuning_snapshot
 from airflow_vertex_persistent.hooks.values import enum_name, timestamp
 from airflow_vertex_persistent.names import ResourceName, location_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -145,6 +148,11 @@ class TrainingJobAsyncHook(VertexAsyncHook):
     async def snapshot(self, name: ResourceName) -> JobSnapshot:
         """Return what a job is like now."""
         return job_snapshot(await self.get_job(name))
+
+    async def tuning_snapshot(self, name: ResourceName) -> dict[str, Any]:
+        """Return what a tuning job is like now, and in ``tuning`` its trials."""
+        job = cast("HyperparameterTuningJob", await self.get_job(name))
+        return {**job_snapshot(job), "tuning": tuning_snapshot(job)}
 
     async def snapshot_page(
         self, project_id: str, region: str, kind: str, filter_: str, page_token: str

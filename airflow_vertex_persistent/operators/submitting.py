@@ -36,6 +36,10 @@ class SubmittingOperator(StoppableOperator):
 
     kind: ClassVar[str] = CUSTOM_JOBS
     """Collection of the jobs that it makes."""
+    subject: ClassVar[str] = "custom job"
+    """What one of them is called in errors."""
+    trigger_class: ClassVar[type[TrainingJobTrigger]] = TrainingJobTrigger
+    """What waits for one."""
 
     @abstractmethod
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
     job_error,
 )
-from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
+from airflow_vertex_persistent.links import NamedLink, TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
@@ -29,7 +29,6 @@ from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_l
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
-from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.operators.waiting import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 
 class TrainingOperator(SubmittingOperator):
@@ -89,7 +89,7 @@ class TrainingOperator(SubmittingOperator):
 
     def _train(self, context: Context) -> Any:
         """Find or create a job, and while there are no machines others in its place, until one has ended."""
-        problems = Problems("custom job")
+        problems = Problems(self.subject)
         watch, policy = self._waiting(problems)
         requests = self._requests(context, problems)
         resource = requests[0].job["job_spec"].get("persistent_resource_id") if requests else None
@@ -97,7 +97,7 @@ class TrainingOperator(SubmittingOperator):
         result = None
         while result is None:
             try:
-                with typed_errors("custom job", missing=missing):
+                with typed_errors(self.subject, missing=missing):
                     problems.raise_if_any()
                     execution, job = self.submit(context, requests, watch)
             except NoMachinesError as none:
@@ -115,7 +115,8 @@ class TrainingOperator(SubmittingOperator):
     def persist_links(self, context: Context, job: str) -> None:
         """Push the addresses of a job, with the project's number as the service has it, like result and errors."""
         for link in self.operator_extra_links:
-            link.persist(context, link.address(ResourceName.parse(job)))
+            if isinstance(link, NamedLink):
+                link.persist(context, link.address(ResourceName.parse(job)))
 
     def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
         return self.watch_arguments(problems), self.wait_policy(problems)
@@ -135,7 +136,7 @@ class TrainingOperator(SubmittingOperator):
 
     def job_trigger(self, job: str, watch: Mapping[str, Any], **what: Any) -> TrainingJobTrigger:
         """Return what waits for the job; ``what`` is what it is told besides that which every trigger is."""
-        return TrainingJobTrigger(
+        return self.trigger_class(
             job=job,
             cancel_on_kill=self.cancel_on_kill,
             execution_key=None if self._execution is None else self._execution.key,
@@ -146,7 +147,7 @@ class TrainingOperator(SubmittingOperator):
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
-        watch, policy, execution = *self._waiting(Problems("custom job")), self._execution
+        watch, policy, execution = *self._waiting(Problems(self.subject)), self._execution
         if execution is not None and execution.job is not None and not tells_of(execution.job, event):
             self.say_that_it_is_old(event)
             return None
@@ -187,13 +188,13 @@ class TrainingOperator(SubmittingOperator):
     def _cancel_unless_started(self, job: str, watch: dict[str, Any]) -> dict[str, Any] | None:
         """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
         wait_for = self.wait_for_end(watch)
-        with typed_errors("end of the custom job"):
+        with typed_errors(f"end of the {self.subject}"):
             event = cancel_unless_started(self.connected(), job, watch["max_outage"], wait_for, self.log)
         return event and dict(event)
 
     def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:
         """Get ready to try again, elsewhere or after a pause, or end the task."""
-        watch, policy = self._waiting(Problems("custom job"))
+        watch, policy = self._waiting(Problems(self.subject))
         if self._execution is None:
             raise error
         execution, said, pause, end = policy.next_step(

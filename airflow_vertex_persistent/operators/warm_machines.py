@@ -146,11 +146,11 @@ def warm_job(
             raise resource_error(name, state, error.get("message", ""))
         case ResourcePhase.LEAVING:
             raise PersistentResourceError(
-                f"No custom job: {name} is being deleted\nNext step: create it again once it is gone."
+                f"No job: {name} is being deleted\nNext step: create it again once it is gone."
             )
         case ResourcePhase.MOVING:
             raise PersistentResourceError(
-                f"No custom job: {name} is {state}, not RUNNING\n"
+                f"No job: {name} is {state}, not RUNNING\n"
                 "Next step: wait for it with PersistentResourceSensor, or with retries of this task."
             )
     needs = _fit(request, resource, name)
@@ -176,14 +176,14 @@ def _look(hook: PersistentResourceHook, name: ResourceName) -> dict[str, Any]:
     live = hook.get(name)
     if live is None:
         raise PersistentResourceError(
-            f"No custom job: {name} does not exist\n"
+            f"No job: {name} does not exist\n"
             f"Next step: create persistent resource {name.id!r} in the same project and region."
         )
     return resource_body(live)
 
 
 def _fit(request: JobRequest, resource: Mapping[str, Any], name: ResourceName) -> PoolNeeds:
-    problems = Problems("custom job")
+    problems = Problems(request.subject)
     needs = fit_to_pools(request, resource, problems, project_id=name.project, region=name.region)
     problems.raise_if_any()
     return needs

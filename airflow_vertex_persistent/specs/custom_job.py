@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from airflow_vertex_persistent.specs import checks
 from airflow_vertex_persistent.specs.checks import Problems
-from airflow_vertex_persistent.specs.messages import read_message
+from airflow_vertex_persistent.specs.messages import camel_case, read_message
 from airflow_vertex_persistent.specs.scheduling import read_strategy
 from airflow_vertex_persistent.specs.worker_pools import (
     SHORT_FORM,
@@ -70,6 +70,11 @@ class JobRequest(NamedTuple):
     short_form: bool
     region: str
     tuning: dict[str, Any] | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is called in errors."""
+        return "custom job" if self.tuning is None else "tuning job"
 
     @property
     def at_once(self) -> int:
@@ -134,15 +139,10 @@ def _config_body(config: Any, problems: Problems) -> dict[str, Any]:
 
 def _take(message: dict[str, Any], field: str, problems: Problems) -> Any:
     """Take a field out of what ``config`` says, whichever way it is spelled there."""
-    values = [message.pop(name) for name in (field, _camel_case(field)) if name in message]
+    values = [message.pop(name) for name in (field, camel_case(field)) if name in message]
     if len(values) > 1:
-        problems.add_hidden(f"config.{field}", f"is given twice, as {field!r} and {_camel_case(field)!r}")
+        problems.add_hidden(f"config.{field}", f"is given twice, as {field!r} and {camel_case(field)!r}")
     return values[0] if values else None
-
-
-def _camel_case(field: str) -> str:
-    head, *rest = field.split("_")
-    return head + "".join(part.capitalize() for part in rest)
 
 
 def _work(given: Mapping[str, Any], spec: dict[str, Any], problems: Problems) -> Any:
@@ -207,7 +207,7 @@ def _put(message: dict[str, Any], field: str, value: Any) -> None:
     """Set a field under its snake-case name, whichever way ``config`` spelled it."""
     if value is None:
         return
-    message.pop(_camel_case(field), None)
+    message.pop(camel_case(field), None)
     message[field] = value
 
 

@@ -54,6 +54,12 @@ def read_message(value: Any, message: Descriptor, path: str, problems: Problems)
     return clean
 
 
+def camel_case(field: str) -> str:
+    """Return a field's other spelling: ``job_spec`` is ``jobSpec``."""
+    head, *rest = field.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
 def unknown_field(what: str, field: str, names: Sequence[str]) -> str:
     """Return what to tell of a field that ``what`` does not have: the one that was meant, or all that it has."""
     close = get_close_matches(field, names, n=1)

@@ -93,7 +93,7 @@ def fit_to_pools(
     name = ResourceName.parse(resource["name"])
     _check_place(name, project_id, region, found)
     _check_agreement(request.job, resource, name.id, found)
-    kinds = hardware_of(resource)
+    kinds = hardware_of(resource, request.at_once)
     spec = request.job["job_spec"]
     pools = []
     for index, pool in enumerate(spec["worker_pool_specs"]):
@@ -154,7 +154,10 @@ def _tell_differences(
         problems.add(f"{path}.{last.field}", last.ours, f"{_fix(last, title)}\n{table}")
         return
     text = f"{last.ours} machines are more than {title} can have, {kind.most[kind.widest]}"
-    if kind.room(kind.widest) > 0:
+    if kind.at_once > 1:
+        fix = "fewer trials at the same time (parallel_trial_count), or fewer machines for each, would fit"
+        problems.add_hidden(f"{path}.replica_count", f"{text}; {fix}\n{table}")
+    elif kind.room(kind.widest) > 0:
         problems.add_hidden(f"{path}.replica_count", f"{text}\n{table}")
     else:  # no number would do
         fix = "leave this worker pool out, or use other machines"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import choice
-from airflow_vertex_persistent.specs.messages import read_message
+from airflow_vertex_persistent.specs.messages import camel_case, read_message
 from airflow_vertex_persistent.specs.study import CONDITIONS, SCALES
 
 if TYPE_CHECKING:
@@ -91,10 +91,13 @@ def _stopping(value: Any, problems: Problems) -> dict[str, Any]:
         return {}
     if isinstance(value, str) and value in _STOPPING:
         return {_STOPPING[value]: {}}
-    if isinstance(value, Mapping) and len(value) == 1:
-        return dict(value)  # a field of another name is told of with all that there are
-    names = ", ".join(map(repr, _STOPPING))
-    problems.add("early_stopping", value, f"write one of {names}, or a mapping with one of the API's specs")
+    names = {name: field for field in _STOPPING.values() for name in (field, camel_case(field))}
+    if isinstance(value, Mapping) and len(value) == 1 and (field := names.get(next(iter(value)))):
+        return {field: next(iter(value.values()))}
+    words = ", ".join(map(repr, _STOPPING))
+    problems.add(
+        "early_stopping", value, f"write {words}, or a mapping of one of {', '.join(_STOPPING.values())}"
+    )
     return {}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import whole_number
 from airflow_vertex_persistent.specs.custom_job import JobRequest, custom_job
+from airflow_vertex_persistent.specs.messages import camel_case
 from airflow_vertex_persistent.specs.study_reading import read_study
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ STUDY_FIELDS = ("metrics", "parameters", "algorithm", "measurement_selection", "
 COUNT_FIELDS = ("max_trial_count", "parallel_trial_count", "max_failed_trial_count")
 # What a body has of its own, by both spellings; the rest of it is that of a custom job.
 _BODY_FIELDS = {
-    "studySpec": "study_spec",
-    "maxTrialCount": "max_trial_count",
-    "parallelTrialCount": "parallel_trial_count",
-    "maxFailedTrialCount": "max_failed_trial_count",
-    "trialJobSpec": "trial_job_spec",
+    name: field
+    for field in ("study_spec", "trial_job_spec", *COUNT_FIELDS)
+    for name in (field, camel_case(field))
 }
 
 
@@ -68,8 +67,8 @@ def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
     rest: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for key, value in config.items():
-        field = _BODY_FIELDS.get(str(key), str(key))
-        if field not in _BODY_FIELDS.values():
+        field = _BODY_FIELDS.get(str(key))
+        if field is None:
             rest[key] = value
         elif field in own:
             problems.add_hidden(f"config.{field}", "is given twice")

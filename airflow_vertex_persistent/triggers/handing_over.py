@@ -10,7 +10,7 @@ from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_vertex_persistent.links import VertexLink
+    from airflow_vertex_persistent.links import NamedLink
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.triggers.task_state import TaskInstance
 
@@ -31,5 +31,5 @@ async def hand_over(ti: TaskInstance, values: Mapping[str, Any]) -> None:
 
 async def show_job(ti: TaskInstance, job: ResourceName) -> None:
     """Let the buttons of the task open this job and its log."""
-    links: tuple[VertexLink, ...] = (TrainingJobLink(), TrainingLogsLink())
+    links: tuple[NamedLink, ...] = (TrainingJobLink(), TrainingLogsLink())
     await hand_over(ti, {link.xcom_key: link.address(job) for link in links})

@@ -63,7 +63,7 @@ class Source(Protocol):
         """Read what is on its way, as far as a few calls can tell: nothing, where they cannot."""
 
     async def read(self, asked: Mapping[Identity, Any], found: Snapshots) -> Mapping[str, Exception]:
-        """Read the things asked for, by their triggers."""
+        """Read the things asked for, by their triggers, as far as they have not been read yet."""
 
 
 @dataclass
@@ -151,13 +151,13 @@ class SharedLooks:
         if look.whole:
             look.errors |= await self._source.read_moving(look.found)
         # Where listing is refused, what is asked for is read in another way.
-        rest = {
+        there = {
             identity: trigger
             for identity, trigger in asked.items()
-            if identity not in look.found and look.outage(trigger.name.region) is None
+            if look.outage(trigger.name.region) is None
         }
-        if rest:
-            look.errors |= await self._source.read(rest, look.found)
+        if there:
+            look.errors |= await self._source.read(there, look.found)
 
     def _give_turns(self, asked: Mapping[Identity, VertexTrigger], look: Look) -> AbstractSet[Identity]:
         """Return whose turn it is to look alone; the others stay in front, for the next round."""

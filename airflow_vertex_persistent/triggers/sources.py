@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import call_problem, is_transient
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, ResourceName
-from airflow_vertex_persistent.states import NOT_ENDED_FILTER
+from airflow_vertex_persistent.states import NOT_ENDED_FILTER, JobPhase, job_phase
+from airflow_vertex_persistent.triggers.watch import loop_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # Each is about 45 characters of a filter; how long one may be is not documented.
 _KEYS_PER_LIST = 50
+# How often the trials of a job are read, and of how many jobs in one round.
+_TRIALS_SECONDS = 60.0
+_TRIALS_PER_ROUND = 20
+_FORGOTTEN_SECONDS = 3600.0
 
 
 class JobSource:
@@ -66,6 +71,8 @@ class JobSource:
         keys: dict[str, set[str]] = {}
         alone: dict[Identity, VertexTrigger] = {}
         for identity, trigger in asked.items():
+            if identity in found:
+                continue
             if trigger.execution_key is not None:
                 keys.setdefault(trigger.name.region, set()).add(trigger.execution_key)
             else:
@@ -102,6 +109,45 @@ class JobSource:
                 return
 
 
+class TuningJobSource(JobSource):
+    """
+    Tuning jobs. Lists leave their trials out: who waits for a job has them read once a minute, one by one.
+
+    :param hook: Where to ask.
+    :param project: Of the jobs, id or number.
+    :param kind: Their collection.
+    :param regions: Where the jobs are.
+    :param installation: Value of the label that all these jobs carry; ``None``: they are not of our making.
+    """
+
+    def __init__(self, hook: TrainingJobAsyncHook, *what: Any) -> None:
+        super().__init__(hook, *what)
+        # When the trials of each job are to be read next, and of those that are due the longest waits first.
+        self._due: dict[Identity, float] = {}
+
+    async def read(
+        self, asked: Mapping[Identity, TrainingJobTrigger], found: Snapshots
+    ) -> Mapping[str, Exception]:
+        """Read the jobs asked for, and of those that run the trials, if it is time for that."""
+        errors = await super().read(asked, found)
+        now = loop_time()
+        running = [identity for identity in asked if _runs(found.get(identity))]
+        # Nobody asks any more for those that have been due for long.
+        known = {identity: at for identity, at in self._due.items() if at > now - _FORGOTTEN_SECONDS}
+        self._due = dict.fromkeys(running, now + _TRIALS_SECONDS) | known
+        due = sorted((one for one in running if self._due[one] <= now), key=self._due.__getitem__)
+        due = due[:_TRIALS_PER_ROUND]
+        self._due |= dict.fromkeys(due, now + _TRIALS_SECONDS)
+        self.reads += len(due)
+        # What is not answered is no news: the job itself has been read.
+        await read_each({identity: asked[identity] for identity in due}, self.hook, found)
+        return errors
+
+
+def _runs(snapshot: Mapping[str, Any] | None) -> bool:
+    return snapshot is not None and job_phase(snapshot["state"]) is JobPhase.RUNNING
+
+
 class ResourceSource:
     """
     Persistent resources. They are read one by one, since their list has no filter and may lack those that are
@@ -124,7 +170,7 @@ class ResourceSource:
         self, asked: Mapping[Identity, PersistentResourceTrigger], found: Snapshots
     ) -> Mapping[str, Exception]:
         """Read the resources asked for."""
-        self.reads += len(asked)
+        self.reads += len(asked)  # none of them has been read yet
         return await read_each(asked, self.hook, found)
 
 

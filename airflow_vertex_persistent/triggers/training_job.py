@@ -161,16 +161,7 @@ class TrainingJobTrigger(VertexTrigger):
         """Return the last lines of a failed job's log, or why they could not be read."""
         if snapshot is None or job_phase(snapshot["state"]) is not JobPhase.FAILED:
             return {}
-        from airflow_vertex_persistent.hooks.logs import last_lines
-
-        replica = failed_replica(snapshot["error_message"])
-        try:
-            lines = await last_lines(hook, self.name, replica, snapshot["create_time"])
-        except Exception as error:
-            if call_problem(error) is None:
-                raise
-            return {"log_problem": str(error)}
-        return {"log_lines": lines}
+        return await log_end(hook, self.name, snapshot["error_message"], snapshot["create_time"])
 
     def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
         """Yield the one event, from what the shared loop sees."""
@@ -220,6 +211,26 @@ class TrainingJobTrigger(VertexTrigger):
         """Cancel what this trigger waits for, since its task was stopped."""
         await hook.cancel_job(self.name)
         self.log.info("Cancelled %s: its task was stopped", self.job)
+
+
+async def log_end(
+    hook: TrainingJobAsyncHook, job: ResourceName, text: str, since: str | None
+) -> dict[str, Any]:
+    """
+    Return the last lines of a job's log as ``log_lines``, or as ``log_problem`` why they could not be read.
+
+    :param text: The error of the job, which may blame a replica.
+    :param since: When the job was created.
+    """
+    from airflow_vertex_persistent.hooks.logs import last_lines
+
+    try:
+        lines = await last_lines(hook, job, failed_replica(text), since)
+    except Exception as error:
+        if call_problem(error) is None:
+            raise
+        return {"log_problem": str(error)}
+    return {"log_lines": lines}
 
 
 async def _ask_for_state(ti: TaskInstance) -> str | None:

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from google.api_core.exceptions import NotFound
 from google.cloud.aiplatform_v1 import JobServiceClient, PersistentResourceServiceClient
-from google.cloud.aiplatform_v1.types import CustomJob, JobState, PersistentResource
+from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob, JobState, PersistentResource
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
 
@@ -59,6 +59,17 @@ if what == "sleep":
     time.sleep(float(rest[0]))
 elif what == "fail":
     raise ValueError("the loss is not a number")
+elif what == "tune":
+    from hypertune import HyperTune
+
+    flags = dict(flag.removeprefix("--").split("=") for flag in rest)
+    x = float(flags["x"])
+    if x > float(flags.get("fail_above", "inf")):
+        raise ValueError(f"{x} is too large")
+    tune = HyperTune()
+    for step in (1, 2, 3):
+        tune.report_hyperparameter_tuning_metric("loss", (x - 3) ** 2 + 3 - step, global_step=step)
+    time.sleep(float(flags.get("seconds", 0)))
 """
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -119,6 +130,12 @@ class Cloud:
     def all_jobs(self) -> list[CustomJob]:
         """Return every job there is."""
         return list(self.jobs.list_custom_jobs(parent=PARENT))
+
+    def tuning_jobs(self) -> list[HyperparameterTuningJob]:
+        """Return every tuning job there is, the oldest first, with its trials."""
+        listed = self.jobs.list_hyperparameter_tuning_jobs(parent=PARENT)
+        names = sorted((job.name for job in listed), key=lambda name: int(name.rpartition("/")[2]))
+        return [self.jobs.get_hyperparameter_tuning_job(name=name) for name in names]
 
     def jobs_in(self, *regions: str) -> list[CustomJob]:
         """Return all jobs, region by region, the oldest first."""

@@ -16,11 +16,13 @@ from airflow.sdk import DAG
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
 from airflow_vertex_persistent.specs.candidates import candidate
+from airflow_vertex_persistent.specs.study import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,6 +193,28 @@ def race(dag: DAG) -> Callable[..., FlexStartTrainingOperator]:
             **L4,
         }
         return FlexStartTrainingOperator(dag=dag, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def tune(dag: DAG) -> Callable[..., HyperparameterTuningOperator]:
+    """Make the task ``train`` with short pauses, which looks for the least loss of four trials."""
+
+    def make(*args: str, **changes: Any) -> HyperparameterTuningOperator:
+        values: dict[str, Any] = {
+            "task_id": "train",
+            "region": REGION,
+            "container_uri": IMAGE,
+            "args": ["tune", *args],
+            "machine_type": MACHINE,
+            "metrics": {"loss": "minimize"},
+            "parameters": {"x": integer(1, 8)},
+            "max_trial_count": 4,
+            "parallel_trial_count": 2,
+            "poll_interval": 0.05,
+        }
+        return HyperparameterTuningOperator(dag=dag, **{**values, **changes})
 
     return make
 

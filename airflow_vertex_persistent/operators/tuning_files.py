@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tuning task writes beside the folders of its trials: all of them as lines of JSON, and a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_vertex_persistent.names import ResourceName
+from airflow_vertex_persistent.report import report_html
+from airflow_vertex_persistent.trials import json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow.sdk.types import Logger
+
+    from airflow_vertex_persistent.states import JobSnapshot
+    from airflow_vertex_persistent.trials import TuningSnapshot
+
+    Connection = tuple[str, str | Sequence[str] | None]
+
+_CONTENT_TYPES = {"trials.jsonl": "application/jsonl", "report.html": "text/html"}
+
+
+def write_trials(connection: Connection, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
+    """
+    Write all trials as lines of JSON, and return where; ``None`` if that failed, which the log says.
+
+    :param connection: Id of the connection, and whom to impersonate.
+    """
+    return _write(connection, job, "trials.jsonl", lambda: json_lines(search["trials"]), log)
+
+
+def write_report(connection: Connection, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
+    """
+    Write a picture of the search, and return where; ``None`` if that failed, which the log says.
+
+    :param connection: Id of the connection, and whom to impersonate.
+    """
+    title = f"Tuning job {ResourceName.parse(job['job']).id}"
+
+    def picture() -> str:
+        return report_html(title, search["trials"], search["goals"])
+
+    return _write(connection, job, "report.html", picture, log)
+
+
+def _write(
+    connection: Connection, job: JobSnapshot, name: str, content: Callable[[], str], log: Logger
+) -> str | None:
+    from airflow_vertex_persistent.hooks.storage import StorageHook
+
+    uri = f"{str(job['output_dir']).rstrip('/')}/{name}"
+    try:
+        StorageHook(*connection).write(uri, content(), _CONTENT_TYPES[name])
+    except Exception as error:  # noqa: BLE001 - whatever it is, hours of tuning have succeeded
+        log.warning("%s could not be written, which takes nothing from the result: %s", uri, error)
+        return None
+    log.info("Wrote %s", uri)
+    return uri

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user writes of a search, and the tuning job that it becomes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.cloud.aiplatform import hyperparameter_tuning as sdk
+from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
+from google.protobuf.json_format import ParseDict
+
+from airflow_vertex_persistent.exceptions import InvalidRequestError
+from airflow_vertex_persistent.specs.checks import Problems
+from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS
+from airflow_vertex_persistent.specs.study import (
+    categorical,
+    discrete,
+    double,
+    integer,
+    plain_parameter,
+    plain_parameters,
+)
+from airflow_vertex_persistent.specs.tuning_job import COUNT_FIELDS, STUDY_FIELDS, tuning_body, tuning_job
+
+FIELDS = (*STUDY_FIELDS, *COUNT_FIELDS, *JOB_FIELDS, *WARM_FIELDS, *QUEUE_FIELDS)
+WORK = {"region": "europe-west4", "container_uri": "trainer:1", "machine_type": "n1-standard-4"}
+SEARCH: dict[str, Any] = {
+    "metrics": {"accuracy": "maximize"},
+    "parameters": {"rate": double(0.1, 1)},
+    "max_trial_count": 10,
+}
+
+
+def body(**wanted: Any) -> dict[str, Any]:
+    """Return the tuning job that becomes of some fields, in the API's JSON form."""
+    problems = Problems("tuning job")
+    given = {**WORK, **SEARCH, **wanted}
+    request = tuning_job({**dict.fromkeys(FIELDS), **given}, problems, default_display_name="search")
+    problems.raise_if_any()
+    made = tuning_body(request, request.job)
+    json.dumps(made)
+    ParseDict(made, HyperparameterTuningJob.pb()())
+    return made
+
+
+def parameter(written: Any) -> dict[str, Any]:
+    """Return a parameter named p as the API gets it."""
+    (read,) = body(parameters={"p": written})["study_spec"]["parameters"]
+    assert read.pop("parameter_id") == "p"
+    return dict(read)
+
+
+def problems_of(**wanted: Any) -> list[str]:
+    """Return what is told of some fields."""
+    with pytest.raises(InvalidRequestError) as caught:
+        body(**wanted)
+    return list(caught.value.problems)
+
+
+def problem_of(**wanted: Any) -> str:
+    """Return the one thing that is told of some fields."""
+    (problem,) = problems_of(**wanted)
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (double(0.5, 2), sdk.DoubleParameterSpec(min=0.5, max=2, scale="unspecified")),
+        (double("0.5", "2", scale="log"), sdk.DoubleParameterSpec(min=0.5, max=2, scale="log")),
+        (
+            integer(1, 4, scale="reverse_log"),
+            sdk.IntegerParameterSpec(min=1, max=4, scale="reverse_log"),
+        ),
+        (discrete([1, "2", 4], scale="linear"), sdk.DiscreteParameterSpec(values=[1, 2, 4], scale="linear")),
+        (categorical(["a", "b"]), sdk.CategoricalParameterSpec(values=["a", "b"])),
+    ],
+)
+def test_functions_say_what_the_sdk_says(ours: Any, theirs: Any) -> None:
+    """A parameter of ours is the message that the SDK's own object makes, and so is that object with us."""
+    message = HyperparameterTuningJob.pb()().study_spec.parameters.add()
+    expected = type(message)()
+    expected.CopyFrom(type(theirs._to_parameter_spec("p")).pb(theirs._to_parameter_spec("p")))
+    for written in (ours, plain_parameter(theirs)):
+        found = ParseDict({"parameter_id": "p", **parameter(written)}, type(message)())
+        assert found == expected
+
+
+def test_children_go_with_values_of_their_parent() -> None:
+    """However deep, ours and the SDK's, in the field that goes with the kind of the parent."""
+    depth = integer(1, 3, parent_values=["tree"], children={"leaf": double(0, 1, parent_values=[2, 3])})
+    read = parameter(categorical(["tree", "net"], children={"depth": depth}))
+    (condition,) = read["conditional_parameter_specs"]
+    assert condition["parent_categorical_values"] == {"values": ["tree"]}
+    assert condition["parameter_spec"]["parameter_id"] == "depth"
+    (inner,) = condition["parameter_spec"]["conditional_parameter_specs"]
+    assert inner["parent_int_values"] == {"values": [2, 3]}
+    theirs = sdk.DiscreteParameterSpec(
+        values=[1, 2],
+        scale="linear",
+        conditional_parameter_spec={
+            "child": sdk.DoubleParameterSpec(min=0, max=1, scale="linear", parent_values=[2])
+        },
+    )
+    (condition,) = parameter(plain_parameter(theirs))["conditional_parameter_specs"]
+    assert condition["parent_discrete_values"] == {"values": [2.0]}
+
+
+def test_the_api_s_own_dictionaries_are_good_too() -> None:
+    """Lists of metrics and parameters, in camel case, and a goal that is not said."""
+    made = body(
+        metrics=[{"metricId": "accuracy"}, {"metric_id": "loss", "goal": "MINIMIZE"}],
+        parameters=[{"parameterId": "p", "doubleValueSpec": {"minValue": 0, "maxValue": 1}}],
+    )["study_spec"]
+    assert made["metrics"] == [
+        {"metric_id": "accuracy", "goal": "MAXIMIZE"},
+        {"metric_id": "loss", "goal": "MINIMIZE"},
+    ]
+    assert made["parameters"] == [
+        {"parameter_id": "p", "double_value_spec": {"min_value": 0.0, "max_value": 1.0}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "value"),
+    [
+        ({"algorithm": "bayesian"}, "algorithm", "ALGORITHM_UNSPECIFIED"),
+        ({"algorithm": "RANDOM_SEARCH"}, "algorithm", "RANDOM_SEARCH"),
+        ({"measurement_selection": "best"}, "measurement_selection_type", "BEST_MEASUREMENT"),
+        ({"early_stopping": "median"}, "median_automated_stopping_spec", {}),
+        (
+            {"early_stopping": {"convexAutomatedStoppingSpec": {"minStepCount": "3"}}},
+            "convex_automated_stopping_spec",
+            {"min_step_count": 3},
+        ),
+    ],
+)
+def test_how_it_is_searched(wanted: dict[str, Any], field: str, value: Any) -> None:
+    """Short words and the API's names say the same."""
+    assert body(**wanted)["study_spec"][field] == value
+
+
+def test_a_whole_body_as_gcloud_takes_it() -> None:
+    """What is written as a parameter wins; the rest is the body's."""
+    pool = {"machineSpec": {"machineType": "n1-standard-4"}, "containerSpec": {"imageUri": "i"}}
+    config = {
+        "displayName": "from-file",
+        "labels": {"team": "ml"},
+        "maxTrialCount": 7,
+        "parallelTrialCount": 2,
+        "studySpec": {
+            "metrics": [{"metricId": "loss", "goal": "MINIMIZE"}],
+            "parameters": [{"parameterId": "p", "integerValueSpec": {"minValue": "1", "maxValue": "4"}}],
+            "algorithm": "GRID_SEARCH",
+        },
+        "trialJobSpec": {"workerPoolSpecs": [{**pool, "replicaCount": 1}]},
+    }
+    work = dict.fromkeys((*WORK, *SEARCH)) | {"region": "europe-west4"}
+    made = body(**work, config=config)
+    assert (made["display_name"], made["labels"]) == ("from-file", {"team": "ml"})
+    assert (made["max_trial_count"], made["parallel_trial_count"]) == (7, 2)
+    assert made["study_spec"]["algorithm"] == "GRID_SEARCH"
+    assert made["trial_job_spec"]["worker_pool_specs"][0]["container_spec"] == {"image_uri": "i"}
+    made = body(**work | {"max_trial_count": "9", "metrics": SEARCH["metrics"]}, config=config)
+    assert made["max_trial_count"] == 9
+    assert made["study_spec"]["metrics"] == [{"metric_id": "accuracy", "goal": "MAXIMIZE"}]
+
+
+def test_what_is_not_said_is_the_service_s_to_say() -> None:
+    """Nothing but one trial at a time is filled in."""
+    made = body()
+    assert made["parallel_trial_count"] == 1
+    assert "max_failed_trial_count" not in made
+    assert set(made["study_spec"]) == {"metrics", "parameters"}
+    assert body(max_failed_trial_count=0)["max_failed_trial_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (
+            double(2, 1),
+            "parameters['p'].double_value_spec.max_value = 1.0: must not be less than min_value, 2",
+        ),
+        (double("a", 1), "parameters['p'].double_value_spec.min_value = 'a': write a number"),
+        (
+            double(0, 1, scale="log"),
+            "parameters['p'].scale_type = 'UNIT_LOG_SCALE': needs values that are all",
+        ),
+        (double(1, 2, scale="cubic"), "parameters['p'].scale_type = 'cubic': is no ScaleType"),
+        (integer(1, 2.5), "parameters['p'].integer_value_spec.max_value = 2.5: write a whole number"),
+        (discrete([]), "parameters['p'].discrete_value_spec.values: write 1 to 1000 numbers"),
+        (discrete([1, 1]), "parameters['p'].discrete_value_spec.values: write them in increasing order"),
+        (categorical(["a", "a"]), "parameters['p'].categorical_value_spec.values = 'a': is there twice"),
+        (categorical([]), "parameters['p'].categorical_value_spec.values: write at least one text"),
+        ({**categorical(["a"]), "scale_type": "log"}, "leave it out: texts have no scale"),
+        ({}, "parameters['p']: write one of double(...), integer(...)"),
+        (7, "parameters['p']: write a mapping with the fields of ParameterSpec"),
+        (double(0, 1, parent_values=["a"]), "parameters['p'].parent_values: goes with a child"),
+        (
+            {"double_value_spec": {"min_value": 0, "max_value": 1, "default_value": 0}},
+            "a tuning job has none",
+        ),
+        (
+            categorical(["a"], children={"c": double(0, 1)}),
+            "parameters['p'].children['c'].parent_values: write the values of the parent",
+        ),
+        (
+            integer(1, 3, children={"c": double(0, 1, parent_values=[4])}),
+            "parameters['p'].children['c'].parent_values = 4: is no value of the parent",
+        ),
+    ],
+)
+def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
+    """Told by field, with the fix."""
+    assert told in problem_of(parameters={"p": written})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"metrics": {}}, "metrics: write what to make larger or smaller"),
+        ({"metrics": {"a b": "maximize"}}, "metrics['a b'].metric_id = 'a b': write a name without spaces"),
+        ({"metrics": {"a": "up"}}, "metrics['a'].goal = 'up': is no GoalType"),
+        ({"metrics": [{"metric_id": "a"}, {"metric_id": "a"}]}, "metrics = 'a': is there twice"),
+        ({"parameters": None}, "parameters: write what to search"),
+        (
+            {"algorithm": "grid"},
+            "algorithm = 'grid': a grid search needs values that can be counted; rate is",
+        ),
+        ({"algorithm": "best"}, "algorithm = 'best': write 'bayesian', 'grid' or 'random'"),
+        ({"measurement_selection": "mean"}, "measurement_selection = 'mean': write 'last' or 'best'"),
+        ({"early_stopping": "mad"}, "early_stopping = 'mad': write 'median', 'decay_curve'"),
+        ({"early_stopping": {"median": {}}}, "or a mapping of one of median_automated_stopping_spec"),
+        ({"max_trial_count": None}, "max_trial_count = None: write a whole number, 1 or more"),
+        (
+            {"parallel_trial_count": 11},
+            "parallel_trial_count = 11: must not be more than max_trial_count, 10",
+        ),
+        ({"max_failed_trial_count": 11}, "max_failed_trial_count = 11: must not be more than"),
+        ({"accelerator_type": "TPU_V3", "accelerator_count": 8}, "Vertex AI tunes nothing on TPUs"),
+        ({"config": {"studySpec": 7}}, "config.study_spec: write a mapping"),
+    ],
+)
+def test_a_search_that_is_wrong(wanted: dict[str, Any], told: str) -> None:
+    """Told by field, with the fix."""
+    assert any(told in problem for problem in problems_of(**wanted))
+
+
+def test_what_is_no_mapping_of_parameters_stays_as_it_is() -> None:
+    """A list of the API, or a template that renders to one."""
+    assert plain_parameters("{{ params.search }}") == "{{ params.search }}"
+    assert plain_parameters([{"parameter_id": "p"}]) == [{"parameter_id": "p"}]
