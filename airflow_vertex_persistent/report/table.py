@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_vertex_persistent.report.values import cut, first_line, parameter_names, value_text
 from airflow_vertex_persistent.states import seconds_between
-from airflow_vertex_persistent.trials import best_first, best_trial, trial_counts, trial_number
+from airflow_vertex_persistent.trials import best_trial, trial_counts, trial_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,9 +53,7 @@ def progress_line(trials: Sequence[TrialSnapshot], goals: Goals, max_trial_count
     return text
 
 
-def trial_table(
-    trials: Sequence[TrialSnapshot], goals: Goals, best: TrialSnapshot | None, rows: int | None = None
-) -> str:
+def trial_table(trials: Sequence[TrialSnapshot], goals: Goals, best: TrialSnapshot | None) -> str:
     """
     Return a table of trials by number, of at most 160 columns, without a newline at its end.
 
@@ -63,29 +61,15 @@ def trial_table(
     of the reason at the end instead. Parameters that do not fit are named in a line below.
 
     :param best: The best trial of the job, which is marked if it is one of ``trials``.
-    :param rows: How many trials to show at most, the best of them; ``None``: all.
     """
-    shown = _shown(trials, goals, rows)
+    shown = sorted(trials, key=trial_number)
     columns, left_out = _columns(shown, goals, best)
     lines = [_GAP.join(cells).rstrip() for cells in zip(*(column.lines() for column in columns), strict=True)]
     if best is not None and any(trial["id"] == best["id"] for trial in shown):
         lines.append("* the best trial")
     if left_out:
         lines.append(cut(f"Not shown: {', '.join(left_out)}", WIDTH))
-    if len(shown) < len(trials):
-        lines.append(f"Not shown: {len(trials) - len(shown)} more trials")
     return "\n".join(lines)
-
-
-def _shown(trials: Sequence[TrialSnapshot], goals: Goals, rows: int | None) -> list[TrialSnapshot]:
-    """Return the trials that the table shows, by number."""
-    by_number = sorted(trials, key=trial_number)
-    if rows is None or rows >= len(by_number):
-        return by_number
-    ranked = best_first(by_number, goals)
-    ids = {trial["id"] for trial in ranked}
-    chosen = [*ranked, *(trial for trial in by_number if trial["id"] not in ids)][:rows]
-    return sorted(chosen, key=trial_number)
 
 
 def _columns(

@@ -97,14 +97,6 @@ def test_a_long_reason_is_cut() -> None:
     assert row.endswith("  The replica exited with a non-zero status of 1. The replica…")
 
 
-def test_few_rows_show_the_best_trials() -> None:
-    """Of more trials than rows the best are shown, and how many are not."""
-    trials = [trial(number, number / 100) for number in range(1, 51)]
-    lines = trial_table([trial(51), *trials], GOALS, trials[-1], rows=3).splitlines()
-    assert [line[:7].split()[-1] for line in lines[1:4]] == ["48", "49", "50"]
-    assert lines[4:] == ["* the best trial", "Not shown: 48 more trials"]
-
-
 def test_no_trials_are_a_table_too() -> None:
     """A job that has no trials yet has a table of titles."""
     assert trial_table([], GOALS, None) == "  trial  state  accuracy  loss  seconds"
