@@ -36,6 +36,20 @@ class Night:
             "log_loss": round(float(log_loss(self.held_out_labels, probabilities, labels=DIGITS)), 4),
         }
 
+    def for_tuning(self, validation_share: float) -> Night:
+        """
+        Return a night whose exam is a part of these training images.
+
+        Hyperparameters are chosen by it. The images that this night holds out are not in it: who chooses has not
+        seen the exam.
+
+        :param validation_share: How much of the training images, above 0 and below 1.
+        """
+        learned = round(len(self.labels) * (1 - validation_share))  # they are in random order
+        return Night(
+            self.images[:learned], self.labels[:learned], self.images[learned:], self.labels[learned:]
+        )
+
 
 def load(data_date: date) -> Night:
     """Return the data of a night; the same date always gives the same images."""

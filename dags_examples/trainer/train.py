@@ -3,30 +3,69 @@
 Train tonight's model: ``python train.py --data-date 2026-03-01``.
 
 Writes a checkpoint every few epochs and starts from the newest one, so that a restarted machine loses
-little. The folders come from Vertex AI, which sets them when the job has a base output directory.
+little.
+
+With ``--validation-share`` a part of the training images is kept back to compare hyperparameters on, and the
+night's held-out images are not touched: so train the trials of a tuning job. The best hyperparameters, without
+that flag, then give the model that has learned from all training images.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-import math
-import os
 import sys
 import time
-from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import hyperparameters
 import night
 import storage
-from sklearn.neural_network import MLPClassifier
+from command_line import parse
+from trial import Reporter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from sklearn.neural_network import MLPClassifier
 
 logger = logging.getLogger("train")
+
+REPORT_EVERY = 5  # epochs
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, write model and metrics, and return the metrics."""
     data = night.load(arguments.data_date)
+    if arguments.validation_share:
+        data = data.for_tuning(arguments.validation_share)
+    reporter = Reporter(validating=arguments.validation_share > 0)
+    if arguments.model == hyperparameters.SVM:
+        resumed_at, epoch, model = 0, 1, hyperparameters.make_model(arguments)
+        model.fit(data.images, data.labels)
+    else:
+        resumed_at, epoch, model = learn_in_epochs(arguments, data, reporter)
+    scores = data.examine(model)
+    # Early stopping compares what trials had reached after the same epochs: this is what they reach with all.
+    reporter.report(scores, arguments.max_iter)
+    examined = "validation_images" if arguments.validation_share else "held_out_images"
+    metrics = {
+        **scores,
+        "data_date": str(arguments.data_date),
+        **hyperparameters.chosen(arguments),
+        "epochs": epoch,
+        "resumed_at_epoch": resumed_at,
+        "training_images": len(data.labels),
+        examined: len(data.held_out_labels),
+    }
+    storage.write_object(storage.join(arguments.model_dir, "model.joblib"), model)
+    storage.write_json(storage.join(arguments.model_dir, "metrics.json"), metrics)
+    return metrics
+
+
+def learn_in_epochs(
+    arguments: argparse.Namespace, data: night.Night, reporter: Reporter
+) -> tuple[int, int, MLPClassifier]:
+    """Return the epoch at which the training was resumed, the last one, and the model."""
     epoch, model = resume(arguments)
     resumed_at = epoch
     while epoch < arguments.max_iter:
@@ -36,18 +75,9 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
         time.sleep(arguments.pause_per_epoch)
         if epoch % arguments.checkpoint_every == 0:
             write_checkpoint(arguments, epoch, model)
-    metrics = {
-        **data.examine(model),
-        "data_date": str(arguments.data_date),
-        "learning_rate": arguments.learning_rate,
-        "epochs": epoch,
-        "resumed_at_epoch": resumed_at,
-        "training_images": len(data.labels),
-        "held_out_images": len(data.held_out_labels),
-    }
-    storage.write_object(storage.join(arguments.model_dir, "model.joblib"), model)
-    storage.write_json(storage.join(arguments.model_dir, "metrics.json"), metrics)
-    return metrics
+        if reporter.is_needed and epoch % REPORT_EVERY == 0 and epoch < arguments.max_iter:
+            reporter.report(data.examine(model), epoch)
+    return resumed_at, epoch, model
 
 
 def resume(arguments: argparse.Namespace) -> tuple[int, MLPClassifier]:
@@ -59,8 +89,7 @@ def resume(arguments: argparse.Namespace) -> tuple[int, MLPClassifier]:
             logger.info("resuming from %s", checkpoints[-1])
             return checkpoint["epoch"], checkpoint["model"]
         logger.info("ignoring %s: it belongs to other settings", checkpoints[-1])
-    model = MLPClassifier((64,), learning_rate_init=arguments.learning_rate, random_state=0)
-    return 0, model
+    return 0, hyperparameters.make_model(arguments)
 
 
 def write_checkpoint(arguments: argparse.Namespace, epoch: int, model: MLPClassifier) -> None:
@@ -69,33 +98,13 @@ def write_checkpoint(arguments: argparse.Namespace, epoch: int, model: MLPClassi
     storage.write_object(uri, {"epoch": epoch, "model": model, "work": work(arguments)})
 
 
-def work(arguments: argparse.Namespace) -> tuple[str, float]:
+def work(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what a checkpoint must agree on before it may be continued."""
-    return str(arguments.data_date), arguments.learning_rate
-
-
-def parse(command_line: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line and the folders that Vertex AI names."""
-    parser = argparse.ArgumentParser(description="Train tonight's model.")
-    parser.add_argument("--data-date", type=date.fromisoformat, required=True, help="night to learn from")
-    parser.add_argument("--learning-rate", type=float, default=0.005, help="step size, above 0 (%(default)s)")
-    parser.add_argument("--max-iter", type=int, default=40, help="epochs, at least 1 (%(default)s)")
-    parser.add_argument("--checkpoint-every", type=int, default=10, help="epochs between two (%(default)s)")
-    parser.add_argument("--pause-per-epoch", type=float, default=0, help="seconds, for a look (%(default)s)")
-    parser.add_argument("--model-dir", default=os.environ.get("AIP_MODEL_DIR"))
-    parser.add_argument("--checkpoint-dir", default=os.environ.get("AIP_CHECKPOINT_DIR"))
-    arguments = parser.parse_args(command_line)
-    if not arguments.learning_rate > 0:
-        parser.error(f"--learning-rate {arguments.learning_rate} must be above 0")
-    if arguments.max_iter < 1 or arguments.checkpoint_every < 1:
-        parser.error("--max-iter and --checkpoint-every must be at least 1")
-    if not 0 <= arguments.pause_per_epoch < math.inf:
-        parser.error(f"--pause-per-epoch {arguments.pause_per_epoch} must be a number of 0 or more seconds")
-    if not arguments.model_dir or not arguments.checkpoint_dir:
-        parser.error(
-            "nowhere to write: set the job's base output directory, or --model-dir and --checkpoint-dir"
-        )
-    return arguments
+    return {
+        "data_date": str(arguments.data_date),
+        "validation_share": arguments.validation_share,
+        **hyperparameters.chosen(arguments),
+    }
 
 
 if __name__ == "__main__":

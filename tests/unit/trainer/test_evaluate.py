@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import command_line
 import evaluate
 import pytest
 import storage
@@ -14,7 +15,9 @@ def trained(bucket: str, name: str, *more: str) -> str:
     folder = f"{bucket}/{name}/model"
     points = f"{bucket}/{name}/checkpoints"
     train.train(
-        train.parse(["--data-date=2026-03-01", f"--model-dir={folder}", f"--checkpoint-dir={points}", *more])
+        command_line.parse(
+            ["--data-date=2026-03-01", f"--model-dir={folder}", f"--checkpoint-dir={points}", *more]
+        )
     )
     return folder
 
