@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Retrain a model every night on warm machines, and promote it only if it is no worse than yesterday's.
+Tune and retrain a model every night, and promote it only if it is no worse than yesterday's.
 
-What happens: a persistent resource is created, two jobs run on it one after the other (training, then an
-evaluation against yesterday's model), the resource is deleted, also when a job has failed, and the better model
+What happens: a persistent resource is created, and a tuning job tries hyperparameters on its warm machines, two
+trials at a time. The resource is deleted as soon as that has ended, however it has. With the best hyperparameters the
+model is trained on a GPU, which Flex Start queues for; an evaluation compares it with yesterday's, and the better one
 becomes or stays the champion.
 
-Why a persistent resource: the second job starts in seconds, because machine and image are already there.
-And why delete it: its machines cost money as long as they exist, whether jobs run or not.
+Why a persistent resource: every trial starts in seconds, because machine and image are already there. And why delete
+it before the training: its machines cost money as long as they exist, and a GPU may be hours away.
 
-Needs: the connection ``google_cloud_default``, and the bucket and the image that the DAG file names; the image is
-built from ``trainer/``. On the local emulator it runs as it is.
+Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs, and the bucket and the image that the
+DAG file names; the image is built from ``trainer/``. On the local emulator it runs as it is.
 """
 
 # [START nightly_retraining]
@@ -24,11 +25,14 @@ from typing import Any
 import pendulum
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
-from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
+from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
     DeletePersistentResourceOperator,
 )
+from airflow_vertex_persistent.specs.study import discrete, double
+from airflow_vertex_persistent.trial_args import trial_args
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +44,22 @@ IMAGE = "europe-west4-docker.pkg.dev/acme/training/digits:1"
 CHAMPION = "digits/champion.json"
 RUN_FOLDER = f"gs://{BUCKET}/digits/runs/{{{{ dag_run.run_after | ts_nodash }}}}"
 DATA_DATE = "{{ params.data_date or (dag_run.run_after | ds) }}"
-RESOURCE: dict[str, Any] = {"region": "{{ params.region }}", "persistent_resource_id": "nightly-digits"}
-# Jobs on a persistent resource must ask for exactly the machine and disk of its pool.
-DISK = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100}
-MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
+REGION = "{{ params.region }}"
+RESOURCE: dict[str, Any] = {"region": REGION, "persistent_resource_id": "nightly-digits"}
+# What the trials and the training have in common.
+WORK = (f"--data-date={DATA_DATE}", "--max-iter={{ params.max_iter }}")
+TRIALS_AT_ONCE = 2
+SEARCH = {
+    "learning_rate": double("{{ params.least_learning_rate }}", 0.05, scale="log"),
+    "hidden_units": discrete([32, 64, 128]),
+    "alpha": double(1e-6, 1e-1, scale="log"),
+}
 
 
 @dag(
     dag_id="nightly_retraining",
     dag_display_name="Nightly retraining",
-    description="Train on warm machines every night and promote what is no worse than yesterday's model.",
+    description="Tune on warm machines, train on a queued GPU, and promote what is no worse than yesterday's model.",
     schedule=CronTriggerTimetable(
         "0 2 * * *",
         timezone=pendulum.timezone("Europe/Berlin"),
@@ -71,23 +81,31 @@ MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
             "europe-west4",
             type="string",
             title="Region",
-            description="Where the machines are created.",
-            enum=["europe-west1", "europe-west4", "us-central1"],
+            description="Where the machines are.",
+            enum=["europe-west2", "europe-west4", "us-central1"],
         ),
         "machine_type": Param(
             "n1-standard-4",
             type="string",
             title="Machine type",
-            description="What both jobs run on.",
+            description="What the trials run on.",
             enum=["n1-standard-4", "n1-standard-8", "n1-highmem-8"],
         ),
-        "learning_rate": Param(
-            0.005,
+        "max_trial_count": Param(
+            8,
+            type="integer",
+            title="Trials",
+            description="How many combinations of hyperparameters are tried.",
+            minimum=1,
+            maximum=100,
+        ),
+        "least_learning_rate": Param(
+            0.001,
             type="number",
-            title="Learning rate",
-            description="Step size of the training.",
-            exclusiveMinimum=0,
-            maximum=1,
+            title="Least learning rate",
+            description="Where the search for the step size begins; it ends at 0.05.",
+            minimum=0.0001,
+            maximum=0.05,
         ),
         "max_iter": Param(
             40,
@@ -105,7 +123,7 @@ MACHINE: dict[str, Any] = {"machine_type": "{{ params.machine_type }}", **DISK}
             description="Whose data to learn from; empty for the night of the run.",
         ),
     },
-    tags=["vertex-ai", "persistent-resource"],
+    tags=["vertex-ai", "persistent-resource", "tuning", "flex-start"],
     doc_md=__doc__,
 )
 def nightly_retraining() -> None:
@@ -116,30 +134,54 @@ def nightly_retraining() -> None:
         resource_pools=[
             {
                 "machine_spec": {"machine_type": "{{ params.machine_type }}"},
-                "replica_count": 1,
-                "disk_spec": DISK,
+                "replica_count": TRIALS_AT_ONCE,
+                "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
             }
         ],
     )
 
-    train = PersistentResourceCustomJobOperator(
-        task_id="train",
+    tune = HyperparameterTuningOperator(
+        task_id="tune",
         **RESOURCE,
-        **MACHINE,
         container_uri=IMAGE,
-        args=[
-            f"--data-date={DATA_DATE}",
-            "--learning-rate={{ params.learning_rate }}",
-            "--max-iter={{ params.max_iter }}",
-        ],
+        # A part of the training images: tuning never sees those of the evaluation.
+        args=[*WORK, "--validation-share=0.3"],
+        metrics={"log_loss": "minimize"},
+        parameters=SEARCH,
+        max_trial_count="{{ params.max_trial_count }}",
+        parallel_trial_count=TRIALS_AT_ONCE,
+        max_failed_trial_count=1,
+        base_output_dir=f"{RUN_FOLDER}/tuning",
+        save_trials=True,
+        save_report=True,
+    )
+
+    delete = DeletePersistentResourceOperator(
+        task_id="delete_resource",
+        **RESOURCE,
+        # Machines that nobody deletes cost money all day.
+        retries=5,
+    )
+
+    train = FlexStartTrainingOperator(
+        task_id="train",
+        region=REGION,
+        machine_type="g2-standard-4",
+        accelerator_type="NVIDIA_L4",
+        accelerator_count=1,
+        container_uri=IMAGE,
+        args=trial_args(tune.output["best_trial"], *WORK),
         base_output_dir=RUN_FOLDER,
+        max_wait_duration=timedelta(hours=12),
         max_run_duration=timedelta(hours=1),
     )
 
-    evaluate = PersistentResourceCustomJobOperator(
+    evaluate = FlexStartTrainingOperator(
         task_id="evaluate",
-        **RESOURCE,
-        **MACHINE,
+        region=REGION,
+        # A machine on demand: a minute of work is not worth a place in the queue.
+        strategy="standard",
+        machine_type="n1-standard-4",
         container_uri=IMAGE,
         command=["python", "evaluate.py"],
         args=[
@@ -166,17 +208,9 @@ def nightly_retraining() -> None:
         logger.info("%s %s (%s)", decision, chosen["model_dir"], evaluation["reason"])
         return {"decision": decision, "reason": evaluation["reason"], "champion": chosen}
 
-    delete = DeletePersistentResourceOperator(
-        task_id="delete_resource",
-        **RESOURCE,
-        # Machines that nobody deletes cost money all day.
-        retries=5,
-    )
-
-    create >> train >> evaluate >> promote_or_keep(f"{RUN_FOLDER}/evaluation.json")
-    # A teardown runs when its setup has, whatever became of the tasks in between. Nothing but a teardown comes after
-    # promote_or_keep: if it did not run, the night has failed, and so has the run.
-    evaluate >> delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
+    create >> tune >> train >> evaluate >> promote_or_keep(f"{RUN_FOLDER}/evaluation.json")
+    # A teardown runs when its setup has, whatever has become of the task in between.
+    tune >> delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
 
 
 nightly_retraining()

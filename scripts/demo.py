@@ -115,7 +115,7 @@ class Demo:
         if failed:
             self._show_logs(airflow, run_id, failed)
         else:
-            self._show_model(cloud, results["train"], results["promote_or_keep"])
+            self._show_model(cloud, results)
         self._console.print(f"The run took {duration(time.monotonic() - began)}.")
         return not failed
 
@@ -139,13 +139,22 @@ class Demo:
         self._console.print()
         return run
 
-    def _show_model(self, cloud: Cloud, train: dict[str, Any], decision: dict[str, Any]) -> None:
-        for name in ("metrics.json", "model.joblib"):
-            MODEL.mkdir(parents=True, exist_ok=True)
-            # The scratch folder is about to go; the model should be there to look at.
-            shutil.copy(cloud.file(f"{train['model_dir']}/{name}"), MODEL)
+    def _show_model(self, cloud: Cloud, results: Mapping[str, Any]) -> None:
+        tune, train, decision = (results[task] for task in ("tune", "train", "promote_or_keep"))
+        MODEL.mkdir(parents=True, exist_ok=True)
+        files = [f"{train['model_dir']}/{name}" for name in ("metrics.json", "model.joblib")]
+        for uri in (*files, tune["report_uri"]):
+            # The scratch folder is about to go; these should be there to look at.
+            shutil.copy(cloud.file(uri), MODEL)
         metrics = json.loads((MODEL / "metrics.json").read_text())
+        best, trials = tune["best_trial"], tune["trial_counts"]
+        chosen = ", ".join(f"{name} {value:.4g}" for name, value in best["parameters"].items())
         self._console.print()
+        self._console.print(
+            f"Tuning    trial {best['id']} is the best of {trials['total']}, log loss "
+            f"{best['metrics']['log_loss']:.4f}: {chosen}"
+        )
+        self._console.print(f"          {MODEL / 'report.html'}")
         self._console.print(f"Decision  {decision['decision']}: {decision['reason']}")
         self._console.print(
             f"Metrics   accuracy {metrics['accuracy']:.4f}, log loss {metrics['log_loss']:.4f} "

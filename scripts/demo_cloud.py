@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A job in a few words: its id, its state, and what its first replica printed last."""
+    """A job in a few words: its id, its state, and what its first replica, or a tuning job itself, said last."""
 
     id: str
     state: str
@@ -50,23 +50,27 @@ class Cloud:
         self._channel.close()
 
     def job(self, region: str, display_name: str) -> Job | None:
-        """Return the newest job of that name, or None."""
-        request = aiplatform_v1.ListCustomJobsRequest(
-            parent=f"projects/{self._project}/locations/{region}", filter=f'display_name="{display_name}"'
-        )
+        """Return the newest job of that name, of whichever kind, or None."""
+        request = {
+            "parent": f"projects/{self._project}/locations/{region}",
+            "filter": f'display_name="{display_name}"',
+        }
+        lists = {
+            "service": self._jobs.list_hyperparameter_tuning_jobs,
+            "workerpool0-0": self._jobs.list_custom_jobs,
+        }
         try:
-            jobs = sorted(
-                self._jobs.list_custom_jobs(request, timeout=5), key=lambda job: str(job.create_time)
-            )
+            found = [(job, log) for log, listed in lists.items() for job in listed(request, timeout=5)]
         except GoogleAPICallError:
             # The emulator may be what has failed; the task's own error says it better.
             return None
-        if not jobs:
+        if not found:
             return None
-        job_id = jobs[-1].name.rpartition("/")[2]
-        log = self._data_dir / "logs" / job_id / "workerpool0-0.log"
+        job, name = max(found, key=lambda one: str(one[0].create_time))
+        job_id = job.name.rpartition("/")[2]
+        log = self._data_dir / "logs" / job_id / f"{name}.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return Job(job_id, jobs[-1].state.name.removeprefix("JOB_STATE_"), lines[-1] if lines else "")
+        return Job(job_id, job.state.name.removeprefix("JOB_STATE_"), lines[-1] if lines else "")
 
     def resource_state(self, region: str, resource_id: str) -> str:
         """Return the state of a persistent resource in one word."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 RESOURCE_TASKS = ("create_resource", "delete_resource")
-JOB_TASKS = ("train", "evaluate")
-TASKS = ("create_resource", "train", "evaluate", "promote_or_keep", "delete_resource")
+JOB_TASKS = ("tune", "train", "evaluate")
+TASKS = ("create_resource", "tune", "delete_resource", "train", "evaluate", "promote_or_keep")
 # On the way from one process of Airflow to another: true for a moment, and nothing to learn from.
 BETWEEN = ("", "scheduled", "queued")
 COLOURS = {
@@ -113,7 +113,8 @@ class RunView:
     def _waits_for(self, task: str, instance: dict[str, Any]) -> tuple[str, str]:
         """Return what a task waits for, and the last line of its job."""
         fields = instance["rendered_fields"]
-        if "persistent_resource_id" not in fields:
+        # Airflow has the fields a moment after it says that the task runs.
+        if task not in (*RESOURCE_TASKS, *JOB_TASKS) or "region" not in fields:
             return "", ""
         if task in RESOURCE_TASKS:
             resource = fields["persistent_resource_id"]
