@@ -21,17 +21,14 @@ import warnings
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local_emulator import CONNECTION, PROJECT
 from rich.console import Console
 from rich.table import Table
+from tuning_on_persistent_resource import SEARCH
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
-from airflow_vertex_persistent.specs.study import categorical, discrete, double, integer
-
-if TYPE_CHECKING:
-    from airflow_vertex_persistent.trials import TrialSnapshot
 
 TRAINER = Path(__file__).parents[1] / "dags_examples" / "trainer"
 REGION = "europe-west4"
@@ -46,20 +43,6 @@ LIMIT = 300.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Jobs that run at the same time share this machine's cores, and so small a model learns no faster on several."""
 GOALS = {"accuracy": "maximize"}
-STUDY: dict[str, Any] = {
-    "model": categorical(
-        ["mlp", "svm"],
-        children={
-            "learning_rate": double(3e-4, 3e-2, scale="log", parent_values=["mlp"]),
-            "hidden_units": integer(32, 256, scale="log", parent_values=["mlp"]),
-            "alpha": double(1e-5, 1.0, scale="log", parent_values=["mlp"]),
-            "batch_size": discrete([32, 64, 128, 200], parent_values=["mlp"]),
-            "C": double(0.1, 1000.0, scale="log", parent_values=["svm"]),
-            "gamma": double(1e-3, 1.0, scale="log", parent_values=["svm"]),
-        },
-    ),
-}
-"""What is searched; the defaults of the trainer's network are a part of it."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +107,7 @@ def job_body(kind: str, name: str, args: list[Any]) -> dict[str, Any]:
     else:
         unset = dict.fromkeys((*STUDY_FIELDS, *COUNT_FIELDS))
         counts = {"max_trial_count": TRIALS, "parallel_trial_count": AT_ONCE}
-        request = tuning_job({**wanted, **unset, "metrics": GOALS, "parameters": STUDY, **counts}, problems)
+        request = tuning_job({**wanted, **unset, "metrics": GOALS, "parameters": SEARCH, **counts}, problems)
         body = tuning_body(request, request.job)
     problems.raise_if_any()
     return body
@@ -152,24 +135,9 @@ def run(kind: str, name: str, args: list[Any]) -> Any:
     return job
 
 
-def snapshot(trial: Any) -> TrialSnapshot:
-    """Return what :func:`~airflow_vertex_persistent.trials.best_trial_result` wants to know of a trial."""
-    return {
-        "id": trial.id,
-        "state": trial.state.name,
-        "parameters": {parameter.parameter_id: parameter.value for parameter in trial.parameters},
-        "metrics": {metric.metric_id: metric.value for metric in trial.final_measurement.metrics},
-        "step": trial.final_measurement.step_count,
-        "measurements": [],
-        "start_time": None,
-        "end_time": None,
-        "custom_job": trial.custom_job,
-        "infeasible_reason": trial.infeasible_reason,
-    }
-
-
 def tune_and_train(seed: int) -> tuple[dict[str, Any], dict[str, float]]:
     """Tune for a night and train the final model; return the best parameters and how the model was examined."""
+    from airflow_vertex_persistent.hooks.tuning import tuning_snapshot
     from airflow_vertex_persistent.trial_args import trial_args
     from airflow_vertex_persistent.trials import best_trial_result
 
@@ -178,7 +146,7 @@ def tune_and_train(seed: int) -> tuple[dict[str, Any], dict[str, float]]:
         os.environ |= emulator.environment
         night_args = [f"--data-date={NIGHTS[seed]}"]
         tuned = run("hyperparameterTuningJobs", "tuning", [*night_args, "--validation-share=0.3"])
-        best = best_trial_result([snapshot(trial) for trial in tuned.trials], GOALS, None)
+        best = best_trial_result(tuning_snapshot(tuned)["trials"], GOALS, None)
         if best is None:
             raise RuntimeError(f"no trial of {tuned.name} has succeeded")
         run("customJobs", "final", trial_args(best, *night_args))
