@@ -11,6 +11,7 @@ from airflow_vertex_persistent.links import TuningReportLink
 from airflow_vertex_persistent.names import TUNING_JOBS, ResourceName
 from airflow_vertex_persistent.operators.base import typed_errors
 from airflow_vertex_persistent.operators.candidates import CandidatePolicy, Place
+from airflow_vertex_persistent.operators.migration import our_arguments
 from airflow_vertex_persistent.operators.patience import answered
 from airflow_vertex_persistent.operators.resource_training import ResourceTrainingOperator
 from airflow_vertex_persistent.operators.tuning_files import write_report, write_trials
@@ -143,16 +144,24 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         allow_unlisted_accelerators: bool | str = False,
         **kwargs: Any,
     ) -> None:
+        study = {
+            "metrics": metrics,
+            "parameters": parameters,
+            "algorithm": algorithm,
+            "measurement_selection": measurement_selection,
+        }
+        arguments = our_arguments({**study, **kwargs})
+        study = {field: arguments.pop(field) for field in study}
         super().__init__(
-            persistent_resource_id=persistent_resource_id, max_wait_duration=max_wait_duration, **kwargs
+            persistent_resource_id=persistent_resource_id, max_wait_duration=max_wait_duration, **arguments
         )
-        self.metrics = metrics
-        self.parameters = plain_parameters(parameters)
+        self.metrics = study["metrics"]
+        self.parameters = plain_parameters(study["parameters"])
         self.max_trial_count = max_trial_count
         self.parallel_trial_count = parallel_trial_count
         self.max_failed_trial_count = max_failed_trial_count
-        self.algorithm = algorithm
-        self.measurement_selection = measurement_selection
+        self.algorithm = study["algorithm"]
+        self.measurement_selection = study["measurement_selection"]
         self.early_stopping = early_stopping
         self.strategy = strategy
         self.save_trials = save_trials
