@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.integration.operators.conftest import Run
 
 PROJECT, REGION, BUCKET = "demo-project", "europe-west4", "gs://nightly-models"
+PARENT = f"projects/{PROJECT}/locations/{REGION}"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
 POOL = {
     "machine_spec": {"machine_type": "n1-standard-4"},
@@ -39,6 +40,8 @@ MESSAGE = WorkerPoolSpec(
     replica_count=1,
     container_spec=ContainerSpec(image_uri=IMAGE, args=["tune"], env=[{"name": "EPOCHS", "value": "3"}]),
 )
+KEYS = f"projects/{PROJECT}/locations/{REGION}/keyRings/ml/cryptoKeys"
+DISK = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100}
 LEAST: dict[str, Any] = {
     "project_id": PROJECT,
     "region": REGION,
@@ -66,11 +69,12 @@ MUCH: dict[str, Any] = {
     "worker_pool_specs": [MESSAGE],
     "base_output_dir": f"{BUCKET}/tuning",
     "custom_job_labels": {"kind": "trial"},
-    "custom_job_encryption_spec_key_name": "projects/a/locations/europe-west4/keyRings/b/cryptoKeys/c",
+    "custom_job_encryption_spec_key_name": f"{KEYS}/trials",
     "max_failed_trial_count": 1,
     "search_algorithm": "random",
     "measurement_selection": "last",
     "hyperparameter_tuning_job_labels": {"team": "ml"},
+    "hyperparameter_tuning_job_encryption_spec_key_name": f"{KEYS}/tuning",
     "timeout": 3600,
     "restart_job_on_worker_restart": True,
     "enable_web_access": True,
@@ -126,52 +130,57 @@ def sent_by_google(given: dict[str, Any]) -> HyperparameterTuningJob:
 
 
 @pytest.fixture
-def sent(empty_cloud: Cloud, dag: DAG, run_dag: Callable[[], Run]) -> Callable[..., HyperparameterTuningJob]:
-    """Run a task with the same arguments, and return the tuning job that arrived."""
+def arrived(empty_cloud: Cloud, dag: DAG, run_dag: Callable[[], Run]) -> Callable[..., list[Any]]:
+    """Send a job in both ways with the same arguments, and return what has arrived: Google's job, and ours."""
 
-    def run(given: dict[str, Any], **settings: Any) -> HyperparameterTuningJob:
+    def run(given: dict[str, Any], **settings: Any) -> list[Any]:
+        theirs = sent_by_google(given)
+        empty_cloud.jobs.create_hyperparameter_tuning_job(parent=PARENT, hyperparameter_tuning_job=theirs)
         HyperparameterTuningOperator(task_id="train", dag=dag, **given, **settings)
-        run = run_dag()
-        assert "train" in run.states
-        (job,) = empty_cloud.tuning_jobs()
-        return job
+        assert run_dag().result()["kind"] == "hyperparameterTuningJobs"
+        return empty_cloud.tuning_jobs()
 
     return run
 
 
-def without(message: Any, *fields: str) -> dict[str, Any]:
-    """Return what a message says, without some fields and without what has its default value."""
+def said(message: Any) -> dict[str, Any]:
+    """Return what a message says, without what has its default value."""
     told: dict[str, Any] = type(message).to_dict(
         message, use_integers_for_enums=False, always_print_fields_with_no_presence=False
     )
-    return {field: value for field, value in told.items() if field not in fields}
+    return told
 
 
-def test_the_least_a_task_says_is_sent_as_by_google(
-    sent: Callable[..., HyperparameterTuningJob], dag: DAG
-) -> None:
+def trials_of(job: HyperparameterTuningJob) -> dict[str, Any]:
+    """Return what each trial is, without the disk of the service's default, which ours says and Google's does not."""
+    told = said(job.trial_job_spec)
+    for pool in told["worker_pool_specs"]:
+        assert pool.pop("disk_spec", DISK) == DISK
+    return told
+
+
+def test_the_least_a_task_says_is_sent_as_by_google(arrived: Callable[..., list[Any]], dag: DAG) -> None:
     """Study and counts are the same, the default of the measurement too; the folder has another name."""
-    theirs, ours = sent_by_google(LEAST), sent(LEAST, poll_interval=0.05)
+    theirs, ours = arrived(LEAST, poll_interval=0.05)
     assert ours.study_spec.measurement_selection_type.name == "BEST_MEASUREMENT"
-    assert without(ours.study_spec) == without(theirs.study_spec)
+    assert said(ours.study_spec) == said(theirs.study_spec)
     for field in ("max_trial_count", "parallel_trial_count", "max_failed_trial_count", "display_name"):
         assert getattr(ours, field) == getattr(theirs, field)
-    folder = "base_output_directory"
-    assert without(ours.trial_job_spec, folder) == without(theirs.trial_job_spec, folder)
-    prefixes = [job.trial_job_spec.base_output_directory.output_uri_prefix for job in (ours, theirs)]
+    trials = [trials_of(job) for job in (theirs, ours)]
+    prefixes = [spec.pop("base_output_directory")["output_uri_prefix"] for spec in trials]
+    assert trials[0] == trials[1]
     assert all(prefix.startswith(f"{BUCKET}/aiplatform-custom-job") for prefix in prefixes)
-    assert f"/{dag.dag_id}/train/" in prefixes[0]
+    assert f"/{dag.dag_id}/train/" in prefixes[1]
 
 
-def test_all_that_a_task_may_say_is_sent_as_by_google(sent: Callable[..., HyperparameterTuningJob]) -> None:
+def test_all_that_a_task_may_say_is_sent_as_by_google(arrived: Callable[..., list[Any]]) -> None:
     """Worker pools written as messages, children of parameters, scheduling: equal, but for labels of ours on top."""
-    theirs, ours = sent_by_google(MUCH), sent(MUCH, wait_for_completion=False)
-    assert without(ours.study_spec) == without(theirs.study_spec)
-    assert without(ours.trial_job_spec) == without(theirs.trial_job_spec)
+    theirs, ours = arrived(MUCH, wait_for_completion=False)
+    assert said(ours.study_spec) == said(theirs.study_spec)
+    assert trials_of(ours) == trials_of(theirs)
     for field in ("max_trial_count", "parallel_trial_count", "max_failed_trial_count", "display_name"):
         assert getattr(ours, field) == getattr(theirs, field)
     assert dict(theirs.labels).items() <= dict(ours.labels).items()
     added = set(ours.labels) - set(theirs.labels)
     assert all(name.startswith("airflow_") for name in added)
-    assert "encryption_spec" not in ours
-    assert "encryption_spec" not in theirs
+    assert ours.encryption_spec.kms_key_name == theirs.encryption_spec.kms_key_name == f"{KEYS}/tuning"

@@ -114,7 +114,9 @@ def test_arguments_without_effect_are_dropped() -> None:
 def test_without_a_folder_one_in_the_staging_bucket_is_taken(bucket: str, root: str) -> None:
     """By DAG, task and run, for a retry takes over what is in it."""
     folder = our_arguments({"staging_bucket": bucket})["base_output_dir"]
-    assert folder == f"{root}/aiplatform-custom-job/{{{{ dag.dag_id }}}}/{{{{ task.task_id }}}}/{{{{ run_id }}}}"
+    assert (
+        folder == f"{root}/aiplatform-custom-job/{{{{ dag.dag_id }}}}/{{{{ task.task_id }}}}/{{{{ run_id }}}}"
+    )
 
 
 @pytest.mark.parametrize(
