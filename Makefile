@@ -37,8 +37,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 package: setup ## Build the sdist and the wheel, and try the wheel in a fresh environment
 	scripts/check_package.sh
 
-bench: setup ## Measure importing and watching beside the Google provider, the emulator, and the way to a GPU (WATCHING=full: up to 5,000 jobs)
+bench: setup ## Measure importing, tuning and watching beside the Google provider, the emulator, and the way to a GPU (WATCHING=full: up to 5,000 jobs)
 	$(BIN)/python benchmarks/import_cost.py
+	AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR GRPC_VERBOSITY=NONE PYTHONPATH=$(CURDIR)/scripts $(BIN)/python benchmarks/tuning_result.py
 	$(BIN)/python benchmarks/emulator.py
 	AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR PYTHONPATH=$(CURDIR)/scripts $(BIN)/python benchmarks/time_to_gpu.py
 	PYTHONPATH=$(CURDIR)/scripts $(if $(WATCHING),scripts/with_postgresql.sh) \
