@@ -13,7 +13,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-vertex-persistent",
         "name": "Vertex AI training on persistent resources",
-        "description": "Trains models on Vertex AI: persistent resources, Flex Start, with a local emulator.",
+        "description": "Trains and tunes models on Vertex AI: persistent resources, Flex Start, with a local emulator.",
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_vertex_persistent.operators.custom_job",
                     "airflow_vertex_persistent.operators.flex_start",
+                    "airflow_vertex_persistent.operators.hyperparameter_tuning",
                     "airflow_vertex_persistent.operators.orphaned_jobs",
                     "airflow_vertex_persistent.operators.persistent_resource",
                 ],
@@ -37,6 +38,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_vertex_persistent.hooks.persistent_resource",
+                    "airflow_vertex_persistent.hooks.storage",
                     "airflow_vertex_persistent.hooks.training_job",
                 ],
             }
@@ -49,6 +51,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_vertex_persistent.triggers.persistent_resource",
                     "airflow_vertex_persistent.triggers.race",
                     "airflow_vertex_persistent.triggers.training_job",
+                    "airflow_vertex_persistent.triggers.tuning_job",
                 ],
             }
         ],
@@ -65,6 +68,7 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_vertex_persistent.links.PersistentResourcesLink",
             "airflow_vertex_persistent.links.TrainingJobLink",
             "airflow_vertex_persistent.links.TrainingLogsLink",
+            "airflow_vertex_persistent.links.TuningReportLink",
         ],
         "config": {
             "vertex_persistent": {
