@@ -131,7 +131,7 @@ class TuningJobSource(JobSource):
         """Read the jobs asked for, and of those that run the trials, if it is time for that."""
         errors = await super().read(asked, found)
         now = loop_time()
-        running = [identity for identity in asked if _runs(found.get(identity))]
+        running = [identity for identity in asked if _lacks_trials(found.get(identity))]
         # Nobody asks any more for those that have been due for long.
         known = {identity: at for identity, at in self._due.items() if at > now - _FORGOTTEN_SECONDS}
         self._due = dict.fromkeys(running, now + _TRIALS_SECONDS) | known
@@ -144,8 +144,11 @@ class TuningJobSource(JobSource):
         return errors
 
 
-def _runs(snapshot: Mapping[str, Any] | None) -> bool:
-    return snapshot is not None and job_phase(snapshot["state"]) is JobPhase.RUNNING
+def _lacks_trials(snapshot: Mapping[str, Any] | None) -> bool:
+    """Tell whether a job runs and was read without its trials."""
+    return (
+        snapshot is not None and "tuning" not in snapshot and job_phase(snapshot["state"]) is JobPhase.RUNNING
+    )
 
 
 class ResourceSource:

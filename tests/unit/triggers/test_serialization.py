@@ -85,6 +85,7 @@ def test_the_triggers_are_found() -> None:
         "PersistentResourceTrigger",
         "RaceTrigger",
         "TrainingJobTrigger",
+        "TuningJobTrigger",
     ]
 
 

@@ -65,7 +65,7 @@ class FakeSource:
     ) -> Mapping[str, Exception]:
         """Read those that are there."""
         self.reads += 1
-        self.asked.append((now(), {identity[2] for identity in asked}))
+        self.asked.append((now(), {identity[2] for identity in asked if identity not in found}))
         found |= {identity: RUNNING for identity in asked if int(identity[2]) in self.present}
         return {}
 
