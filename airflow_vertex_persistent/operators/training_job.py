@@ -107,6 +107,7 @@ class TrainingOperator(SubmittingOperator):
             if not self.wait_for_completion:
                 return self.result(job, execution)
             if job_phase(job["state"]) is JobPhase.SUCCEEDED and execution.has_one_job:
+                self._job_ended = True
                 return self._succeeded(job)
             deadline = policy.deadline(execution, job)
             result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
