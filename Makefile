@@ -42,7 +42,7 @@ bench: setup ## Measure importing, tuning and watching beside the Google provide
 	AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR GRPC_VERBOSITY=NONE PYTHONPATH=$(CURDIR)/scripts $(BIN)/python benchmarks/tuning_result.py
 	$(BIN)/python benchmarks/emulator.py
 	AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR PYTHONPATH=$(CURDIR)/scripts $(BIN)/python benchmarks/time_to_gpu.py
-	PYTHONPATH=$(CURDIR)/scripts:$(CURDIR)/dags_examples $(BIN)/python benchmarks/tuned_against_defaults.py
+	PYTHONPATH=$(CURDIR):$(CURDIR)/scripts $(BIN)/python benchmarks/tuned_against_defaults.py
 	PYTHONPATH=$(CURDIR)/scripts $(if $(WATCHING),scripts/with_postgresql.sh) \
 		$(BIN)/python benchmarks/watching.py $(or $(WATCHING),100 --ends together)
 

@@ -58,4 +58,4 @@ def google_result(job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return dict((await anext(aiter(trigger.run()))).payload)
 
     google = CreateHyperparameterTuningJobOperator(task_id="google", deferrable=True, **arguments)
-    return dict(google.execute_complete({}, asyncio.run(event())))  # type: ignore[typeddict-item]
+    return dict(google.execute_complete({}, asyncio.run(event())))

@@ -26,9 +26,9 @@ from typing import Any
 from local_emulator import CONNECTION, PROJECT
 from rich.console import Console
 from rich.table import Table
-from tuning_on_persistent_resource import SEARCH
 
 from airflow_vertex_persistent.emulator import EmulatorSettings, VertexEmulator
+from dags_examples.tuning_on_persistent_resource import SEARCH
 
 TRAINER = Path(__file__).parents[1] / "dags_examples" / "trainer"
 REGION = "europe-west4"

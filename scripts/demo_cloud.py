@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError, NotFound
@@ -55,7 +55,7 @@ class Cloud:
             "parent": f"projects/{self._project}/locations/{region}",
             "filter": f'display_name="{display_name}"',
         }
-        lists = {
+        lists: dict[str, Any] = {
             "service": self._jobs.list_hyperparameter_tuning_jobs,
             "workerpool0-0": self._jobs.list_custom_jobs,
         }

@@ -91,7 +91,7 @@ def sent_by_google(given: dict[str, Any]) -> HyperparameterTuningJob:
     As its hook does, up to the last step, ``HyperparameterTuningJob._run``: that sets what is set here and sends it.
     """
     credentials = AnonymousCredentials()
-    place = {"project": PROJECT, "location": REGION, "credentials": credentials}
+    place: dict[str, Any] = {"project": PROJECT, "location": REGION, "credentials": credentials}
     custom_job = aiplatform.CustomJob(
         display_name=given["display_name"],
         worker_pool_specs=given["worker_pool_specs"],

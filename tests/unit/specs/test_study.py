@@ -190,7 +190,7 @@ def test_what_is_not_said_is_the_service_s_to_say() -> None:
             "parameters['p'].scale_type = 'UNIT_LOG_SCALE': needs values that are all",
         ),
         (double(1, 2, scale="cubic"), "parameters['p'].scale_type = 'cubic': is no ScaleType"),
-        (integer(1, 2.5), "parameters['p'].integer_value_spec.max_value = 2.5: write a whole number"),
+        (integer(1, "2.5"), "parameters['p'].integer_value_spec.max_value = '2.5': write a whole number"),
         (discrete([]), "parameters['p'].discrete_value_spec.values: write 1 to 1000 numbers"),
         (discrete([1, 1]), "parameters['p'].discrete_value_spec.values: write them in increasing order"),
         (categorical(["a", "a"]), "parameters['p'].categorical_value_spec.values = 'a': is there twice"),
