@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Row = tuple[str, ...]
 HEADER = ("What happens", "The task", "The job")
+# Behind what happens: a tuning job has been through it too.
+TUNING = " †"
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +30,19 @@ def table(root: Path) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def proved(root: Path) -> set[Row]:
-    """What every test that has ``pytest.mark.durability`` says of itself."""
-    rows = set()
+    """What every test that has ``pytest.mark.durability`` says of itself, and with ``tuning=True`` of tuning jobs."""
+    rows: set[Row] = set()
+    tuning: set[Row] = set()
     for path in (root / "tests").rglob("test_*.py"):
         for function in ast.parse(path.read_text(), path).body:
             if not isinstance(function, ast.FunctionDef) or not function.name.startswith("test_"):
                 continue
             for mark in function.decorator_list:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.durability":
-                    rows.add(tuple(ast.literal_eval(argument) for argument in mark.args))
-    return rows
+                    row = tuple(ast.literal_eval(argument) for argument in mark.args)
+                    tunes = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
+                    (tuning if tunes == {"tuning": True} else rows).add(row)
+    return (rows - tuning) | {(row[0] + TUNING, *row[1:]) for row in tuning}
 
 
 def test_a_test_proves_each_row(table: list[Row], proved: set[Row]) -> None:

@@ -8,21 +8,24 @@ All runs begin at once; a test waits for the end of its own and looks at what be
 from __future__ import annotations
 
 import pytest
+from modes import TUNING, WAYS, modes
 from stage import Stage, Training
 
 from airflow_vertex_persistent.links import TrainingJobLink
 
 pytestmark = pytest.mark.timeout(600)
 
-blocking = pytest.mark.parametrize("mode", ["blocking"])
-deferrable = pytest.mark.parametrize("mode", ["deferrable"])
 # Longer than it takes to kill who waits.
 SLOW = 300.0
 # What happens to tasks that wait for their job, those first that Airflow is slow to miss.
 LOSSES = {
-    "worker_told_to_stop_blocking": Training.evict_worker,
-    "worker_lost_blocking": Training.lose_worker,
-    "process_killed_blocking": Training.kill_process,
+    f"{name}_{mode}": happen
+    for name, happen in (
+        ("worker_told_to_stop", Training.evict_worker),
+        ("worker_lost", Training.lose_worker),
+        ("process_killed", Training.kill_process),
+    )
+    for mode in ("blocking", f"{TUNING}_blocking")
 }
 # What is killed when the training has ended.
 AT_THE_END = ("event_not_handled", "result_not_reported")
@@ -32,7 +35,13 @@ def begin_slow(stage: Stage, dags: list[str], kind: str) -> dict[str, Training]:
     """Start runs, and wait until the emulator is slow with the create of each."""
     if not dags:
         return {}
-    stage.control.add_fault("CreateCustomJob", kind, times=len(dags), seconds=SLOW)
+    tuning = [dag for dag in dags if f"_{TUNING}_" in dag]
+    for method, times in (
+        ("CreateCustomJob", len(dags) - len(tuning)),
+        ("CreateHyperparameterTuningJob", len(tuning)),
+    ):
+        if times:
+            stage.control.add_fault(method, kind, times=times, seconds=SLOW)
     begun = {dag_id: stage.begin(dag_id) for dag_id in dags}
     stage.wait_for_fault(kind)
     return begun
@@ -66,7 +75,9 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     "SIGKILL of the task's process when its key is stored and the create has not reached Vertex AI",
     "The retry finds no job with the key and succeeds.",
     "One, created by the retry.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="deferrable")
 def test_create_not_there_yet(training: Training) -> None:
     """A create that was still on its way when the task was killed never happens, and the retry creates the job."""
     job = training.check_one_job(attempts=2)
@@ -77,7 +88,9 @@ def test_create_not_there_yet(training: Training) -> None:
     "SIGKILL of the task's process when Vertex AI has created the job and not replied",
     "The retry takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="blocking")
 def test_create_without_reply(training: Training) -> None:
     """A job whose name the killed task never heard is found by its key."""
     check_taken_over(training)
@@ -87,7 +100,9 @@ def test_create_without_reply(training: Training) -> None:
     "SIGKILL of the task's process after the reply to the create, before the job's name is stored",
     "The retry takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="deferrable")
 def test_name_not_kept(training: Training) -> None:
     """A job whose name the killed task could not store is found by its key."""
     check_taken_over(training)
@@ -97,7 +112,9 @@ def test_name_not_kept(training: Training) -> None:
     "SIGKILL of the task's process when the job's name is stored, before the console link",
     "The retry takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="deferrable")
 def test_name_kept(training: Training) -> None:
     """A task that was killed before it had a link has one after its retry."""
     check_taken_over(training)
@@ -107,7 +124,9 @@ def test_name_kept(training: Training) -> None:
     "SIGKILL of the task's process when the console link is stored, before it waits or defers",
     "The retry takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="deferrable")
 def test_not_waiting_yet(training: Training) -> None:
     """A job that nobody had begun to wait for is taken over."""
     check_taken_over(training)
@@ -117,8 +136,9 @@ def test_not_waiting_yet(training: Training) -> None:
     "SIGKILL of the task's process while it waits on its worker",
     "The retry takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
-@blocking
+@modes("blocking", tuning="blocking")
 def test_process_killed(training: Training) -> None:
     """A task that was killed while it waited goes on waiting for the same job."""
     check_taken_over(training)
@@ -128,8 +148,9 @@ def test_process_killed(training: Training) -> None:
     "SIGKILL of the whole worker while the task waits on it",
     "The retry, once Airflow misses the heartbeats, takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
-@blocking
+@modes("blocking", tuning="blocking")
 def test_worker_lost(training: Training) -> None:
     """A task whose machine is gone goes on waiting for the same job, on another one."""
     check_taken_over(training)
@@ -139,8 +160,9 @@ def test_worker_lost(training: Training) -> None:
     "SIGTERM to the worker while the task waits on it, and SIGKILL later, as when a pod is evicted",
     "The retry, once Airflow misses the heartbeats, takes the job over and succeeds.",
     "One: it runs on.",
+    tuning=True,
 )
-@blocking
+@modes("blocking", tuning="blocking")
 def test_worker_told_to_stop(training: Training) -> None:
     """A worker that is told to stop leaves the job to the retry."""
     check_taken_over(training)
@@ -152,8 +174,9 @@ def test_worker_told_to_stop(training: Training) -> None:
     "SIGKILL of the task's process when the triggerer has told of the end, before the task goes on",
     "The retry returns the result of the job that has succeeded.",
     "One: it is not run again.",
+    tuning=True,
 )
-@deferrable
+@modes("deferrable", tuning="deferrable")
 def test_event_not_handled(training: Training) -> None:
     """What the triggerer saw is not lost with the process that should have made a result of it."""
     check_taken_over(training)
@@ -163,7 +186,9 @@ def test_event_not_handled(training: Training) -> None:
     "SIGKILL of the task's process when it has its result, before Airflow has it",
     "The retry returns the result of the job that has succeeded.",
     "One: it is not run again.",
+    tuning=True,
 )
+@modes(*WAYS, tuning="deferrable")
 def test_result_not_reported(training: Training) -> None:
     """A result that never reached Airflow is read again from the job."""
     check_taken_over(training)

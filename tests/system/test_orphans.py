@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from modes import modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ def check_swept(training: Training) -> None:
     assert training.states() == ["RUNNING"]
     assert job.name in training.stage.sweep()
     training.wait_for_jobs("CANCELLED")
+    assert set(training.trial_states()) <= {"CANCELLED"}
 
 
 @pytest.mark.durability(
@@ -51,8 +53,9 @@ def test_marked_without_triggerer(training: Training) -> None:
     "SIGKILL of the task's process in the last attempt",
     "Is failed.",
     "Runs on, until the next ``CancelOrphanedJobsOperator`` cancels it.",
+    tuning=True,
 )
-@pytest.mark.parametrize("mode", ["blocking"])
+@modes("blocking", tuning="blocking")
 def test_killed_in_the_last_attempt(training: Training) -> None:
     """A job that no retry will come for is found by a sweep."""
     training.wait_until_watched()

@@ -37,8 +37,8 @@ def cloud(empty_cloud: Cloud, relay: Relay) -> Cloud:
     return empty_cloud
 
 
-def start_job(cloud: Cloud, dag_id: str, task_id: str, run_id: str, **more: str) -> str:
-    """Start a job that does not end by itself, labelled as one of that task, and return its name."""
+def labelled_job(cloud: Cloud, dag_id: str, task_id: str, run_id: str, **more: str) -> dict[str, Any]:
+    """Return a job that does not end by itself, labelled as one of that task, without its kind's own fields."""
     labels = {
         "airflow_installation": installation(),
         "airflow_execution": "0123",
@@ -48,10 +48,43 @@ def start_job(cloud: Cloud, dag_id: str, task_id: str, run_id: str, **more: str)
         **more,
     }
     pool = {**POOL, "container_spec": {**POOL["container_spec"], "image_uri": cloud.IMAGE}}
-    job: Any = {"display_name": task_id, "job_spec": {"worker_pool_specs": [pool]}, "labels": labels}
-    parent = f"projects/{cloud.PROJECT}/locations/{cloud.REGION}"
-    created: CustomJob = cloud.jobs.create_custom_job(parent=parent, custom_job=job)
+    return {"display_name": task_id, "job_spec": {"worker_pool_specs": [pool]}, "labels": labels}
+
+
+def start_job(cloud: Cloud, dag_id: str, task_id: str, run_id: str, **more: str) -> str:
+    """Start a custom job of that task, and return its name."""
+    job: Any = labelled_job(cloud, dag_id, task_id, run_id, **more)
+    created: CustomJob = cloud.jobs.create_custom_job(parent=parent_of(cloud), custom_job=job)
     return created.name
+
+
+def start_tuning_job(cloud: Cloud, dag_id: str, task_id: str, run_id: str, **more: str) -> str:
+    """Start a tuning job of that task, wait until each of its trials has a job, and return its name."""
+    job = labelled_job(cloud, dag_id, task_id, run_id, **more)
+    parameter = {"parameter_id": "x", "double_value_spec": {"min_value": 0, "max_value": 1}}
+    tuning: Any = {
+        "trial_job_spec": job.pop("job_spec"),
+        "study_spec": {"metrics": [{"metric_id": "loss", "goal": "MINIMIZE"}], "parameters": [parameter]},
+        "max_trial_count": 2,
+        "parallel_trial_count": 2,
+        **job,
+    }
+    created = cloud.jobs.create_hyperparameter_tuning_job(
+        parent=parent_of(cloud), hyperparameter_tuning_job=tuning
+    )
+
+    def trial_jobs() -> list[str]:
+        return [
+            trial.custom_job for trial in cloud.jobs.get_hyperparameter_tuning_job(name=created.name).trials
+        ]
+
+    cloud.wait_for(lambda: len([job for job in trial_jobs() if job]) == 2, "both trials have a job")
+    return created.name
+
+
+def parent_of(cloud: Cloud) -> str:
+    """Return where jobs are created."""
+    return f"projects/{cloud.PROJECT}/locations/{cloud.REGION}"
 
 
 @pytest.fixture
@@ -121,6 +154,31 @@ def test_jobs_of_ended_tasks_are_cancelled(cloud: Cloud, dag: DAG, sweep: Any) -
     assert set(result["orphaned"]) == set(result["cancelled"]) == orphaned
     assert result["unknown"] == [jobs["unknown"]]
     assert {job for job in jobs.values() if has_stopped(cloud, job)} == orphaned
+
+
+def test_tuning_jobs_are_cancelled_too(cloud: Cloud, dag: DAG, sweep: Any) -> None:
+    """A tuning job of an ended task ends with its trials, which nobody takes for jobs of their own."""
+
+    def start(run_id: str) -> dict[str, str]:
+        own = {"dag_id": dag.dag_id, "run_id": run_id}
+        return {
+            "done": start_tuning_job(cloud, task_id="done", **own),
+            "waits": start_tuning_job(cloud, task_id="waits", **own),
+        }
+
+    run, jobs = sweep(start, only_report=False)
+    assert run.result("sweep") == {"orphaned": [jobs["done"]], "cancelled": [jobs["done"]], "unknown": []}
+    states = {JobState.JOB_STATE_CANCELLED, JobState.JOB_STATE_RUNNING}
+
+    def settled() -> bool:
+        return {job.state for job in cloud.tuning_jobs()} == states
+
+    cloud.wait_for(settled, "one tuning job is cancelled")
+    done, waits = cloud.tuning_jobs()
+    assert (done.name, done.state) == (jobs["done"], JobState.JOB_STATE_CANCELLED)
+    at_work = {job.name for job in cloud.all_jobs() if job.state == JobState.JOB_STATE_RUNNING}
+    assert at_work <= {trial.custom_job for trial in waits.trials}
+    assert len({trial.custom_job for trial in done.trials} & {job.name for job in cloud.all_jobs()}) == 2
 
 
 def test_it_begins_as_a_dry_run(cloud: Cloud, dag: DAG, relay: Relay, sweep: Any) -> None:

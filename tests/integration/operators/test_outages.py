@@ -59,6 +59,12 @@ class EmulatorProcess:
             self._process.wait()
             self._process.stdout.close()
 
+    def restart(self) -> None:
+        """Kill it and start it again where Airflow is pointed to."""
+        self.kill()
+        addresses = (os.environ[f"{name}_EMULATOR_HOST"] for name in ("VERTEX_AI", "STORAGE"))
+        self.start(*(int(address.rpartition(":")[2]) for address in addresses))
+
 
 @pytest.fixture
 def emulator(
@@ -132,11 +138,7 @@ def test_a_service_that_loses_a_job(
 
     def crash() -> None:
         its_cloud.running_job()
-        ports = [
-            int(os.environ[f"{name}_EMULATOR_HOST"].rpartition(":")[2]) for name in ("VERTEX_AI", "STORAGE")
-        ]
-        emulator.kill()
-        emulator.start(*ports)
+        emulator.restart()
 
     train(
         "sleep",
@@ -153,6 +155,48 @@ def test_a_service_that_loses_a_job(
     assert lost.name in str(error)
     assert run.result()["job"] == done.name
     assert (lost.state.name, done.state.name) == ("JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED")
+
+
+@pytest.mark.durability(
+    "Vertex AI loses the job while the task waits",
+    "Fails with ``JobInterruptedError``; the retry starts anew and succeeds.",
+    "Has failed; another takes its place.",
+    tuning=True,
+)
+def test_a_service_that_loses_a_tuning_job(
+    emulator: EmulatorProcess,
+    its_cloud: Cloud,
+    tune: Make,
+    run_dag: Callable[[], Run],
+    meanwhile: Meanwhile,
+    *,
+    deferrable: bool,
+) -> None:
+    """A tuning job that the service could not go on with is replaced, with all its trials."""
+
+    def crash() -> None:
+        its_cloud.wait_for(
+            lambda: [job.state.name for job in its_cloud.tuning_jobs()] == ["JOB_STATE_RUNNING"], "it runs"
+        )
+        emulator.restart()
+
+    tune(
+        "--seconds={{ 60 if ti.try_number == 1 else 0 }}",
+        max_trial_count=2,
+        retries=1,
+        retry_policy=TrainingRetryPolicy(service_delay=timedelta(0)),
+        deferrable=deferrable,
+    )
+    with meanwhile(crash):
+        run = run_dag()
+    (error,) = run.errors["train"]
+    assert type(error) is JobInterruptedError
+    lost, done = its_cloud.tuning_jobs()
+    assert lost.name in str(error)
+    assert run.result()["job"] == done.name
+    assert run.result()["best_trial"]["custom_job"] in {trial.custom_job for trial in done.trials}
+    assert (lost.state.name, done.state.name) == ("JOB_STATE_FAILED", "JOB_STATE_SUCCEEDED")
+    assert all("end_time" in job for job in its_cloud.all_jobs())
 
 
 @pytest.mark.durability(

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators whose own process is killed, with SIGKILL, at one step of their first attempt."""
+"""
+Operators whose own process is killed, with SIGKILL, at one step of their first attempt.
+
+Those of one job come without the kind of job: :func:`mortal_operator` adds that.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import types
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.operators.training_job import TrainingOperator
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -61,7 +66,15 @@ def mortal(context: Context, number: int, *, kept: bool) -> Context:
     return cast("Context", {**context, "task_state_store": store})
 
 
-class DiesAtItsJobsName(PersistentResourceCustomJobOperator):
+def mortal_operator(
+    death: type[TrainingOperator], operator: type[TrainingOperator]
+) -> type[TrainingOperator]:
+    """Return an operator that dies in one of the ways below."""
+    name = f"{death.__name__}{operator.__name__}"
+    return types.new_class(name, (death, operator), exec_body=lambda body: body.update(__module__=__name__))
+
+
+class DiesAtItsJobsName(TrainingOperator):
     """
     Dies once its job is created.
 
@@ -95,7 +108,7 @@ class DiesAmongItsJobs(FlexStartTrainingOperator):
         return super().execute(mortal(context, self.number, kept=self.kept))
 
 
-class DiesBeforeItWaits(PersistentResourceCustomJobOperator):
+class DiesBeforeItWaits(TrainingOperator):
     """Dies when the link to its job is there, and nothing waits yet."""
 
     def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:
@@ -105,7 +118,7 @@ class DiesBeforeItWaits(PersistentResourceCustomJobOperator):
         return super().wait_for_event(trigger, context, **kwargs)
 
 
-class DiesBeforeItGoesOn(PersistentResourceCustomJobOperator):
+class DiesBeforeItGoesOn(TrainingOperator):
     """Dies when the triggerer has told of the end, before anything is made of that."""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -115,7 +128,7 @@ class DiesBeforeItGoesOn(PersistentResourceCustomJobOperator):
         return super().resume_execution(next_method, next_kwargs, context)
 
 
-class DiesBeforeItReports(PersistentResourceCustomJobOperator):
+class DiesBeforeItReports(TrainingOperator):
     """Dies when it has its result, before Airflow has it."""
 
     def post_execute(self, context: Any, result: Any = None) -> None:
@@ -124,7 +137,7 @@ class DiesBeforeItReports(PersistentResourceCustomJobOperator):
             die()
 
 
-class LosesItsTriggerer(PersistentResourceCustomJobOperator):
+class LosesItsTriggerer(TrainingOperator):
     """Waits with a :class:`MortalTrigger`."""
 
     def wait_for_event(self, trigger: VertexTrigger, context: Context, **kwargs: Any) -> dict[str, Any]:

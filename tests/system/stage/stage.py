@@ -17,6 +17,7 @@ import psutil
 from demo_cloud import Cloud
 from local_airflow import LocalAirflow
 from local_emulator import PROJECT, start_emulator
+from modes import TUNING
 from processes import Processes, is_alive
 
 from airflow_vertex_persistent.emulator import EmulatorControl
@@ -33,7 +34,7 @@ IMAGE = "europe-west4-docker.pkg.dev/acme/training/patient:1"
 DEADLINE = 120.0
 
 _DOCKERFILE = 'ENTRYPOINT ["python", "train.py"]\n'
-# The test, or the task, says when the training is done.
+# The test, or the task, says when the training is done. A trial has one more argument.
 _TRAIN = """\
 import sys
 import time
@@ -41,15 +42,19 @@ from pathlib import Path
 
 while not Path(sys.argv[1]).exists():
     time.sleep(0.1)
+for flag in sys.argv[2:]:
+    from hypertune import HyperTune
+
+    HyperTune().report_hyperparameter_tuning_metric("x", float(flag.removeprefix("--x=")))
 """
 _POOL: dict[str, Any] = {
     "machine_spec": {"machine_type": "n1-standard-4"},
-    "replica_count": 40,
+    "replica_count": 80,
     "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
 }
 _CONFIGURATION = {
     # A task waits on its worker for the others' sake no longer than the test needs.
-    "CORE__PARALLELISM": "10",
+    "CORE__PARALLELISM": "20",
     # What is lost is noticed, and a timeout looked for, within seconds.
     "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
@@ -87,11 +92,11 @@ class Stage:
         self.airflow.processes.wait_for(condition, what, DEADLINE)
 
     def wait_for_fault(self, kind: str) -> None:
-        """Wait until a fault has hit all calls that it is for."""
+        """Wait until faults of a kind have hit all calls that they are for."""
 
         def used_up() -> bool:
-            (fault,) = [fault for fault in self.control.faults() if fault["kind"] == kind]
-            return bool(fault["used"] == fault["times"])
+            faults = [fault for fault in self.control.faults() if fault["kind"] == kind]
+            return bool(faults) and all(fault["used"] == fault["times"] for fault in faults)
 
         self.wait_for(used_up, f"{kind} has hit all its calls")
 
@@ -130,6 +135,11 @@ class Stage:
         return list(api.xcom("sweep", run_id, "sweep")["cancelled"])
 
 
+def state(job: Any) -> str:
+    """Return the state of a job in one word."""
+    return str(job.state.name).removeprefix("JOB_STATE_")
+
+
 @dataclass
 class Training:
     """
@@ -157,15 +167,27 @@ class Training:
         """Return what the task has handed over."""
         return self.stage.airflow.api.xcom(self.dag_id, self.run_id, "train", key)
 
+    @property
+    def tunes(self) -> bool:
+        """Whether its jobs are tuning jobs, of two trials each."""
+        return f"_{TUNING}_" in self.dag_id
+
     def jobs(self) -> list[Any]:
-        """Return the run's jobs, the oldest first."""
+        """Return the run's jobs, the oldest first: tuning jobs without their trials."""
         filter_ = f'labels.airflow_dag="{self.dag_id}" AND labels.airflow_run="{label_value(self.run_id)}"'
-        jobs = self.stage.cloud._jobs.list_custom_jobs({"parent": PARENT, "filter": filter_})
-        return sorted(jobs, key=lambda job: str(job.create_time))
+        jobs = self.stage.cloud._jobs
+        list_ = jobs.list_hyperparameter_tuning_jobs if self.tunes else jobs.list_custom_jobs
+        return sorted(list_({"parent": PARENT, "filter": filter_}), key=lambda job: str(job.create_time))
+
+    def trial_states(self) -> list[str]:
+        """Return the states of the custom jobs that are trials of the run, whichever tuning job is theirs."""
+        name = f"{self.dag_id}-train-{self.run_id}_trial_"
+        jobs = self.stage.cloud._jobs.list_custom_jobs({"parent": PARENT})
+        return [state(job) for job in jobs if job.display_name.startswith(name)]
 
     def states(self) -> list[str]:
         """Return the states of the jobs, the oldest first."""
-        return [job.state.name.removeprefix("JOB_STATE_") for job in self.jobs()]
+        return [state(job) for job in self.jobs()]
 
     def wait_for_jobs(self, *states: str) -> None:
         """Wait until the jobs are in these states."""
@@ -189,7 +211,7 @@ class Training:
         """Wait until an attempt watches the job that runs: before that, nobody can stop it."""
         self.stage.wait_for(lambda: self.states()[-1:] == ["RUNNING"], f"a job of {self.dag_id} runs")
         job = self.jobs()[-1]
-        self.wait_for_log(f"Job {job.name.rpartition('/')[2]} is RUNNING", try_number)
+        self.wait_for_log(f" {job.name.rpartition('/')[2]} is RUNNING", try_number)
 
     def let_end(self, try_number: int = 1) -> None:
         """
@@ -221,7 +243,20 @@ class Training:
         (job,) = self.jobs()
         assert self.states() == ["SUCCEEDED"]
         assert self.result()["job"] == job.name
+        assert self.trial_states() == ["SUCCEEDED"] * (2 if self.tunes else 0)
+        self.check_best_trial(job.name)
         return job
+
+    def check_best_trial(self, job: str) -> None:
+        """Check that the task has handed over the better trial of its job, if that is a tuning job."""
+        if not self.tunes:
+            return
+        trials = self.stage.cloud._jobs.get_hyperparameter_tuning_job(name=job).trials
+        result = self.result()
+        assert result["trial_counts"] == {"succeeded": 2, "infeasible": 0, "running": 0, "total": 2}
+        best = result["best_trial"]
+        assert (best["parameters"], best["metrics"]) == ({"x": 2}, {"x": 2.0})
+        assert {trial.id: trial.custom_job for trial in trials}[best["id"]] == best["custom_job"]
 
     def act(self, method: str, path: str, **body: Any) -> None:
         """Do what a button of Airflow's pages does."""
@@ -305,7 +340,11 @@ def set_up(scratch: Path) -> Iterator[Stage]:
             EmulatorControl(address) as control,
         ):
             stage = Stage(airflow, cloud, control, scratch / "done")
-            stage.wait_for(lambda: "sweep" in airflow.api.dags(), "the DAGs are read")
+            # All at once, and they do not fit on one page of what the API lists.
+            wanted = {"params": {"dag_id_pattern": "sweep"}}
+            stage.wait_for(
+                lambda: bool(airflow.api.call("GET", "/dags", **wanted).json()["dags"]), "the DAGs are read"
+            )
             stage.wait_for(lambda: cloud.resource_state(REGION, "nightly") == "RUNNING", "nightly runs")
             yield stage
         cloud.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, task, task_group
 from mortal import (
@@ -18,10 +18,12 @@ from mortal import (
     DiesBeforeItReports,
     DiesBeforeItWaits,
     LosesItsTriggerer,
+    mortal_operator,
 )
 
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
+from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
 from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobsOperator
 from airflow_vertex_persistent.operators.persistent_resource import (
     CreatePersistentResourceOperator,
@@ -29,6 +31,10 @@ from airflow_vertex_persistent.operators.persistent_resource import (
 )
 from airflow_vertex_persistent.sensors.flex_start import FlexStartSensor
 from airflow_vertex_persistent.specs.candidates import candidate
+from airflow_vertex_persistent.specs.study import integer
+
+if TYPE_CHECKING:
+    from airflow_vertex_persistent.operators.training_job import TrainingOperator
 
 REGION = "europe-west4"
 # Long enough to wait for the job before it has passed, also while other tasks start.
@@ -45,14 +51,28 @@ TRAINING: dict[str, Any] = {
     "machine_type": "n1-standard-4",
     "poll_interval": 0.5,
 }
+# Two trials, both at once, of which the second is the better one.
+TUNING: dict[str, Any] = {
+    "metrics": {"x": "maximize"},
+    "parameters": {"x": integer(1, 2)},
+    "algorithm": "grid",
+    "max_trial_count": 2,
+    "parallel_trial_count": 2,
+}
 
 
-def dag(
-    dag_id: str,
-    operator: type[PersistentResourceCustomJobOperator] = PersistentResourceCustomJobOperator,
-    **options: Any,
-) -> None:
-    """Make a DAG that trains."""
+def dag(dag_id: str, death: type[TrainingOperator] | None = None, **options: Any) -> None:
+    """
+    Make a DAG that trains, or tunes, if its name says so.
+
+    :param death: How its first attempt dies. Default: by somebody else's hand, if at all.
+    """
+    operator: type[TrainingOperator] = PersistentResourceCustomJobOperator
+    if "_tuning_" in dag_id:
+        operator = HyperparameterTuningOperator
+        options |= TUNING
+    if death is not None:
+        operator = mortal_operator(death, operator)
     with DAG(dag_id, schedule=None, is_paused_upon_creation=False):
         operator(**TRAINING, persistent_resource_id="nightly", retry_delay=timedelta(0), **options)
 
@@ -141,6 +161,11 @@ def shared(dag_id: str, *, deferrable: bool) -> None:
 
 for mode in ("blocking", "deferrable"):
     deferrable = mode == "deferrable"
+    dag(f"queued_{mode}", deferrable=deferrable, when_busy="queue")
+    shared(f"shared_{mode}", deferrable=deferrable)
+
+for mode in ("blocking", "deferrable", "tuning_blocking", "tuning_deferrable"):
+    deferrable = mode.endswith("deferrable")
     retried: dict[str, Any] = {"deferrable": deferrable, "retries": 1}
     dag(f"create_not_there_yet_{mode}", **retried)
     dag(f"create_without_reply_{mode}", **retried)
@@ -150,23 +175,21 @@ for mode in ("blocking", "deferrable"):
     dag(f"result_not_reported_{mode}", DiesBeforeItReports, **retried)
     dag(f"marked_as_failed_{mode}", deferrable=deferrable)
     dag(f"cleared_{mode}", deferrable=deferrable)
-    dag(f"queued_{mode}", deferrable=deferrable, when_busy="queue")
     dag(f"execution_timeout_{mode}", deferrable=deferrable, execution_timeout=EXECUTION_TIMEOUT)
-
-    shared(f"shared_{mode}", deferrable=deferrable)
-
-dag("event_not_handled_deferrable", DiesBeforeItGoesOn, deferrable=True, retries=1)
-for dag_id in ("process_killed", "worker_lost", "worker_told_to_stop"):
-    dag(f"{dag_id}_blocking", deferrable=False, retries=1)
+    if deferrable:
+        dag(f"event_not_handled_{mode}", DiesBeforeItGoesOn, **retried)
+    else:
+        dag(f"process_killed_{mode}", **retried)
+        dag(f"worker_lost_{mode}", **retried)
+        dag(f"worker_told_to_stop_{mode}", **retried)
+        dag(f"killed_in_the_last_attempt_{mode}", deferrable=False)
 
 dag("bystander_deferrable", deferrable=True)
+dag("marked_without_triggerer_deferrable", deferrable=True)
 dag("killed_while_waiting_deferrable", deferrable=True)
 dag("killed_at_the_end_deferrable", LosesItsTriggerer, deferrable=True)
 dag("killed_beside_another_deferrable", deferrable=True)
 dag("silent_for_a_while_deferrable", deferrable=True)
-
-dag("marked_without_triggerer_deferrable", deferrable=True)
-dag("killed_in_the_last_attempt_blocking", deferrable=False)
 
 race("race_loses_its_process_blocking", "g2-standard-4", deferrable=False, retries=1)
 race("race_loses_its_process_at_the_start_blocking", "g2-standard-8", deferrable=False, retries=1)
