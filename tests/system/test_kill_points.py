@@ -47,6 +47,24 @@ def begin_slow(stage: Stage, dags: list[str], kind: str) -> dict[str, Training]:
     return begun
 
 
+def last_attempt(dag_id: str) -> int:
+    """Return the attempt of a run's task that watches its training until that ends."""
+    return 1 if dag_id.startswith(AT_THE_END) else 2
+
+
+def let_all_end(stage: Stage, begun: dict[str, Training]) -> None:
+    """Let trainings end as they come to be watched: some attempts have a worker only when others have ended."""
+    left = dict(begun)
+
+    def watched() -> list[str]:
+        return [dag_id for dag_id, run in left.items() if " is RUNNING" in run.log(last_attempt(dag_id))]
+
+    while left:
+        stage.wait_for(lambda: bool(watched()), f"one of {', '.join(left)} is watched")
+        for dag_id in watched():
+            left.pop(dag_id).let_end(last_attempt(dag_id))
+
+
 @pytest.fixture(scope="module")
 def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     """Start a run for each test, kill what does not kill itself, and let trainings end that are waited for again."""
@@ -61,13 +79,14 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     begun = not_there | no_reply
     for training in begun.values():
         training.kill_process()
+    # Those first whose attempts have to be on a worker before anything can happen to them.
+    begun |= {dag_id: stage.begin(dag_id) for dag_id in LOSSES if dag_id in dags}
     begun |= {dag_id: stage.begin(dag_id) for dag_id in dags if dag_id not in begun}
     for dag_id, happen in LOSSES.items():
         if dag_id in begun:
             begun[dag_id].wait_until_watched()
             happen(begun[dag_id])
-    for dag_id, training in begun.items():
-        training.let_end(1 if dag_id.startswith(AT_THE_END) else 2)
+    let_all_end(stage, begun)
     return begun
 
 

@@ -56,20 +56,21 @@ def running(cloud: Cloud) -> HyperparameterTuningJob:
     """Wait for the one tuning job to run."""
 
     def find() -> HyperparameterTuningJob | None:
-        (job,) = cloud.tuning_jobs() or [None]
-        return job if job is not None and job.state == RUNNING else None
+        jobs = cloud.tuning_jobs()
+        assert len(jobs) < 2, jobs
+        return jobs[0] if jobs and jobs[0].state == RUNNING else None
 
     found: HyperparameterTuningJob = cloud.wait_for(find, "a tuning job runs")
     return found
 
 
-def wait_for_states(cloud: Cloud, *states: JobState) -> list[HyperparameterTuningJob]:
+def wait_for_states(cloud: Cloud, *states: int) -> list[HyperparameterTuningJob]:
     """Wait until the tuning jobs are in these states, the oldest first, and return them."""
 
     def reached() -> bool:
         return [job.state for job in cloud.tuning_jobs()] == list(states)
 
-    cloud.wait_for(reached, f"the tuning jobs are {[state.name for state in states]}")
+    cloud.wait_for(reached, f"the tuning jobs are {[JobState(state).name for state in states]}")
     return cloud.tuning_jobs()
 
 

@@ -54,7 +54,7 @@ _POOL: dict[str, Any] = {
 }
 _CONFIGURATION = {
     # A task waits on its worker for the others' sake no longer than the test needs.
-    "CORE__PARALLELISM": "20",
+    "CORE__PARALLELISM": "12",
     # What is lost is noticed, and a timeout looked for, within seconds.
     "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
