@@ -91,7 +91,6 @@ def sent_by_google(given: dict[str, Any]) -> HyperparameterTuningJob:
     As its hook does, up to the last step, ``HyperparameterTuningJob._run``: that sets what is set here and sends it.
     """
     credentials = AnonymousCredentials()
-    place: dict[str, Any] = {"project": PROJECT, "location": REGION, "credentials": credentials}
     custom_job = aiplatform.CustomJob(
         display_name=given["display_name"],
         worker_pool_specs=given["worker_pool_specs"],
@@ -99,7 +98,9 @@ def sent_by_google(given: dict[str, Any]) -> HyperparameterTuningJob:
         labels=given.get("custom_job_labels"),
         encryption_spec_key_name=given.get("custom_job_encryption_spec_key_name"),
         staging_bucket=given["staging_bucket"],
-        **place,
+        project=PROJECT,
+        location=REGION,
+        credentials=credentials,
     )
     made = aiplatform.HyperparameterTuningJob(
         display_name=given["display_name"],
@@ -113,7 +114,9 @@ def sent_by_google(given: dict[str, Any]) -> HyperparameterTuningJob:
         measurement_selection=given.get("measurement_selection", "best"),
         labels=given.get("hyperparameter_tuning_job_labels"),
         encryption_spec_key_name=given.get("hyperparameter_tuning_job_encryption_spec_key_name"),
-        **place,
+        project=PROJECT,
+        location=REGION,
+        credentials=credentials,
     )
     job: HyperparameterTuningJob = made._gca_resource
     spec = job.trial_job_spec
