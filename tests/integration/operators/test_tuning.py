@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.aiplatform_v1.types import JobState, StudySpec
 
-from airflow_vertex_persistent.exceptions import CapacityError, JobFailedError
+from airflow_vertex_persistent.exceptions import CapacityError, JobFailedError, MaxWaitExceededError
 from airflow_vertex_persistent.specs.study import categorical, discrete, double, integer
 
 if TYPE_CHECKING:
@@ -215,3 +215,15 @@ def test_a_job_that_nobody_waits_for_has_no_best_trial_yet(
     assert {field: result[field] for field in fields} == dict.fromkeys(fields)
     assert result["state"] == "JOB_STATE_PENDING"
     assert len(empty_cloud.tuning_jobs()) == 1
+
+
+def test_a_wait_in_vain_is_worth_another_try(
+    start_cloud: Callable[..., Cloud], tune: Tune, run_dag: Callable[[], Run]
+) -> None:
+    """GPUs that do not come within the limit of a trial end the job with the error that says so."""
+    cloud = start_cloud(stock={"*/*": "never"})
+    tune(strategy="flex_start", max_wait_duration=1, parallel_trial_count=1, **L4)
+    error = run_dag().error()
+    assert isinstance(error, MaxWaitExceededError)
+    assert "max_wait_duration" in str(error)
+    assert [job.state for job in cloud.tuning_jobs()] == [JobState.JOB_STATE_FAILED]
