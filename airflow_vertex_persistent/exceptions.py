@@ -25,7 +25,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
+from airflow_vertex_persistent.names import TUNING_JOBS, ResourceName, job_console_url, job_logs_url
 from airflow_vertex_persistent.permissions import denied_permission
 from airflow_vertex_persistent.states import (
     FLEX_START,
@@ -229,7 +229,7 @@ def _details_text(details: Mapping[str, Any]) -> str:
 def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
     text, cancelled = snapshot["error_message"], job_phase(snapshot["state"]) is JobPhase.CANCELLED
     if _waited_in_vain(snapshot):
-        return MaxWaitExceededError, capacity_next_step(snapshot["strategy"])
+        return MaxWaitExceededError, capacity_next_step(snapshot["strategy"], tuning=_is_tuning(snapshot))
     # By the clock a job runs from its first start on, whatever machines it has lost since: its text goes first.
     if not cancelled and (told := _told_class(snapshot)):
         return told
@@ -246,7 +246,8 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
 
 def _told_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str] | None:
     text, code = snapshot["error_message"], snapshot["error_code"]
-    if short_of := _shortage(text, snapshot["strategy"], exhausted=code == _RESOURCE_EXHAUSTED):
+    exhausted, tuning = code == _RESOURCE_EXHAUSTED, _is_tuning(snapshot)
+    if short_of := _shortage(text, snapshot["strategy"], exhausted=exhausted, tuning=tuning):
         return short_of
     if (code == _INTERNAL or _INTERRUPTED_TEXT.search(text)) and not _EXIT_TEXT.search(text):
         return JobInterruptedError, "try again; if it happens again, look at the service's status."
@@ -254,13 +255,13 @@ def _told_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str] 
 
 
 def _shortage(
-    text: str, strategy: str | None, *, exhausted: bool = False
+    text: str, strategy: str | None, *, exhausted: bool = False, tuning: bool = False
 ) -> tuple[type[VertexTrainingError], str] | None:
     """Return which error a text of the service is that speaks of a lack of quota or of machines."""
     if _QUOTA_TEXT.search(text):
         return QuotaExceededError, quota_next_step(strategy)
     if exhausted or _STOCKOUT_TEXT.search(text):
-        return CapacityError, capacity_next_step(strategy)
+        return CapacityError, capacity_next_step(strategy, tuning=tuning)
     return None
 
 
@@ -287,10 +288,20 @@ def _waited_in_vain(snapshot: JobSnapshot) -> bool:
     return not text or bool(_STOCKOUT_TEXT.search(text) or _WAIT_TEXT.search(text))
 
 
-def capacity_next_step(strategy: str | None) -> str:
-    """Return what to do when there are no machines for jobs of a strategy; ``None``: for anything else."""
+def _is_tuning(snapshot: JobSnapshot) -> bool:
+    return ResourceName.parse(snapshot["job"]).kind == TUNING_JOBS
+
+
+def capacity_next_step(strategy: str | None, *, tuning: bool = False) -> str:
+    """
+    Return what to do when there are no machines for jobs of a strategy; ``None``: for anything else.
+
+    :param tuning: Whether these are the trials of a tuning job, which has no candidates.
+    """
     fix = "try again later, in another region, or with fewer or other machines"
-    if strategy is None:
+    if tuning and strategy == FLEX_START:
+        return f"{fix}, or let each trial wait longer (max_wait_duration)."
+    if strategy is None or tuning:
         return f"{fix}."
     return f"{fix} (candidates), or let it wait longer (max_wait_duration)."
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from airflow.sdk import XComArg
 from airflow.sdk.definitions.xcom_arg import ConcatXComArg
-from airflow.sdk.exceptions import XComNotFound
+from airflow.sdk.exceptions import AirflowFailException, XComNotFound
 
 
 @overload
@@ -33,7 +33,8 @@ def trial_args(
     :param best_trial: What a tuning task hands on under ``best_trial``; or, in a DAG file, the reference to it: then
         the list is made when the task runs, and the task comes after the one that tunes.
     :param args: Arguments before the parameters. With a reference they may be templates or references themselves.
-    :raises ValueError: There is no best trial, or it is none of a tuning task; with a reference: when the task runs.
+    :raises ValueError: There is no best trial, or it is none of a tuning task.
+    :raises AirflowFailException: The same with a reference, when the task runs: it fails without retries.
     """
     if isinstance(best_trial, XComArg):
         return TrialArgs(best_trial, args)
@@ -76,7 +77,10 @@ class TrialArgs(ConcatXComArg):
         except XComNotFound:  # also what Airflow says of one that is None
             best = None
         before = context["task"].render_template(list(self.before), context)
-        return [*before, *_flags(best)]
+        try:
+            return [*before, *_flags(best)]
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from error  # a retry would find the same
 
 
 def _flags(best_trial: Any) -> list[str]:

@@ -18,6 +18,11 @@ EMULATOR_HOST = "STORAGE_EMULATOR_HOST"
 _TIMEOUT = 60.0
 
 
+def _emulator() -> str | None:
+    """Return the address of an emulator, ``None`` for Cloud Storage."""
+    return os.environ.get(EMULATOR_HOST, "").strip() or None
+
+
 class StorageHook(GoogleBaseHook):
     """
     Files named by their ``gs://`` address.
@@ -45,12 +50,13 @@ class StorageHook(GoogleBaseHook):
     @staticmethod
     def browser_url(uri: str) -> str:
         """Return where a browser opens a file; one of an emulator has no console."""
-        if (host := os.environ.get(EMULATOR_HOST)) is None:
+        host = _emulator()
+        if host is None:
             return storage_url(uri)
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         return f"{host}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
 
     def _client(self) -> Client:
-        if os.environ.get(EMULATOR_HOST):
+        if _emulator():
             return Client(project="emulator", credentials=AnonymousCredentials())
         return Client(project=self.project_id, credentials=self.get_credentials(), client_info=CLIENT_INFO)

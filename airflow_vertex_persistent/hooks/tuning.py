@@ -49,7 +49,7 @@ def _trial_snapshot(trial: Trial, kinds: dict[str, str]) -> TrialSnapshot:
         "id": trial.id,
         "state": enum_name(Trial.State, trial.state),
         "parameters": {
-            one.parameter_id: _value(one.value, kinds[one.parameter_id]) for one in trial.parameters
+            one.parameter_id: _value(one.value, kinds.get(one.parameter_id)) for one in trial.parameters
         },
         "metrics": {} if final is None else _metrics(final),
         "step": None if final is None else final.step_count,
@@ -77,9 +77,9 @@ def _metrics(measurement: Measurement) -> dict[str, float]:
     return {metric.metric_id: metric.value for metric in measurement.metrics}
 
 
-def _value(value: Any, kind: str) -> float | int | str:
+def _value(value: Any, kind: str | None) -> float | int | str:
     """Return a parameter's value with the type that its kind has; the API's numbers all have a point."""
-    if isinstance(value, str):
-        return value
-    whole = kind == "integer_value_spec" or (kind == "discrete_value_spec" and float(value).is_integer())
-    return int(value) if whole else float(value)
+    if not isinstance(value, float):
+        return str(value)
+    whole = kind == "integer_value_spec" or (kind == "discrete_value_spec" and value.is_integer())
+    return int(value) if whole else value

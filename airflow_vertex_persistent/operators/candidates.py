@@ -8,14 +8,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import (
+    CallProblem,
+    CapacityError,
     MaxWaitExceededError,
     QuotaExceededError,
     VertexTrainingError,
+    call_problem,
     capacity_next_step,
     is_lack_of_machines,
     quota_next_step,
 )
-from airflow_vertex_persistent.operators.waiting import NextStep, first_line
+from airflow_vertex_persistent.operators.waiting import NextStep, NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.scheduling import read_strategy
 from airflow_vertex_persistent.states import (
@@ -49,14 +52,17 @@ class Place:
     limit: float | None
 
     @classmethod
-    def read(cls, wanted: Mapping[str, Any]) -> Place:
-        """Return the place of what is wanted there, which has been checked."""
+    def read(cls, wanted: Mapping[str, Any], *, default: str = FLEX_START) -> Place:
+        """
+        Return the place of what is wanted there, which has been checked.
+
+        :param default: The strategy of one that says none.
+        """
         limit = wanted["max_wait_duration"]
         if limit is not None:
             limit = seconds("max_wait_duration", limit, Problems(""), zero=True)
-        strategy = (
-            FLEX_START if wanted["strategy"] is None else read_strategy(wanted["strategy"], Problems(""))
-        )
+        written = wanted["strategy"]
+        strategy = default if written is None else read_strategy(written, Problems(""))
         return cls(str(wanted["region"]), wanted["machine_type"], strategy, limit)
 
     @property
@@ -81,11 +87,13 @@ class CandidatePolicy:
     :param places: The candidates, in their order.
     :param next_on_quota: Whether a quota that is used up leads to the next one.
     :param race: Whether they queue beside each other.
+    :param subject: What is to get machines, for errors.
     """
 
     places: tuple[Place, ...]
     next_on_quota: bool
     race: bool = False
+    subject: str = "custom job"
 
     def plan(self) -> list[str]:
         """Return a line for each candidate."""
@@ -96,7 +104,30 @@ class CandidatePolicy:
 
     def job_text(self, number: int) -> str:
         """Return which job is meant, for an error."""
-        return f"the job of candidate {self._text(number)}" if len(self.places) > 1 else "the custom job"
+        return f"the job of candidate {self._text(number)}" if len(self.places) > 1 else f"the {self.subject}"
+
+    def check_refusal(self, error: Exception, candidate: int, strategy: str) -> None:
+        """
+        Look what it means that a create was refused.
+
+        :param candidate: Its number.
+        :param strategy: How its job was to get machines.
+        :raises NoMachinesError: There are none for the job now.
+        :raises QuotaExceededError: The project's quota is used up, which ends the task.
+        """
+        refused = f"Vertex AI has not created {self.job_text(candidate)}: {error}"
+        match call_problem(error):
+            case CallProblem.CAPACITY:
+                text = f"{refused}\nNext step: {capacity_next_step(strategy)}"
+                raise NoMachinesError(CapacityError(text)) from error
+            case CallProblem.QUOTA:
+                text = f"{refused}\nNext step: {quota_next_step(strategy)}"
+                if len(self.places) > 1 and not self.next_on_quota:
+                    text += " To go on with the next candidate then, set next_on_quota=True."
+                refusal = QuotaExceededError(text)
+                if not self.next_on_quota:
+                    raise refusal from error
+                raise NoMachinesError(refusal) from error
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """Return until when a job may wait for whom the service does not count."""

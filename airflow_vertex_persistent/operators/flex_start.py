@@ -6,20 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    CapacityError,
-    QuotaExceededError,
-    call_problem,
-    capacity_next_step,
-    quota_next_step,
-)
-from airflow_vertex_persistent.operators.candidates import (
-    CandidatePolicy,
-    Place,
-)
+from airflow_vertex_persistent.operators.candidates import CandidatePolicy, Place
 from airflow_vertex_persistent.operators.racing import RacingOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
@@ -188,20 +176,8 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
-        strategy, policy = request.job["job_spec"]["scheduling"]["strategy"], self.checked_policy()
-        refused = f"Vertex AI has not created {policy.job_text(execution.candidate)}: {error}"
-        match call_problem(error):
-            case CallProblem.CAPACITY:
-                text = f"{refused}\nNext step: {capacity_next_step(strategy)}"
-                raise NoMachinesError(CapacityError(text)) from error
-            case CallProblem.QUOTA:
-                text = f"{refused}\nNext step: {quota_next_step(strategy)}"
-                if len(policy.places) > 1 and not policy.next_on_quota:
-                    text += " To go on with the next candidate then, set next_on_quota=True."
-                refusal = QuotaExceededError(text)
-                if not policy.next_on_quota:
-                    raise refusal from error
-                raise NoMachinesError(refusal) from error
+        strategy = request.job["job_spec"]["scheduling"]["strategy"]
+        self.checked_policy().check_refusal(error, execution.candidate, strategy)
 
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""

@@ -15,15 +15,16 @@ from airflow_vertex_persistent.operators.migration import our_arguments
 from airflow_vertex_persistent.operators.patience import answered
 from airflow_vertex_persistent.operators.resource_training import ResourceTrainingOperator
 from airflow_vertex_persistent.operators.tuning_files import write_report, write_trials
+from airflow_vertex_persistent.report import trial_table
 from airflow_vertex_persistent.result import training_result
-from airflow_vertex_persistent.specs.checks import Problems, boolean, seconds
+from airflow_vertex_persistent.specs.checks import Problems, boolean, check_persistent_resource_id, seconds
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS
 from airflow_vertex_persistent.specs.scheduling import check_own_machines, check_warm_machines
 from airflow_vertex_persistent.specs.study import plain_parameters
 from airflow_vertex_persistent.specs.tuning_job import COUNT_FIELDS, STUDY_FIELDS, tuning_body, tuning_job
 from airflow_vertex_persistent.specs.worker_pools import short_form_field
 from airflow_vertex_persistent.states import FLEX_START, STANDARD, JobPhase, job_phase
-from airflow_vertex_persistent.trials import best_trial_result, trial_counts
+from airflow_vertex_persistent.trials import best_trial, best_trial_result, trial_counts
 from airflow_vertex_persistent.triggers.tuning_job import TuningJobTrigger
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         super().__init__(
             persistent_resource_id=persistent_resource_id, max_wait_duration=max_wait_duration, **arguments
         )
+        # A template may render to nothing: then the search must not run, and cost, on machines of its own.
+        self._on_resource = persistent_resource_id is not None
         self.metrics = study["metrics"]
         self.parameters = plain_parameters(study["parameters"])
         self.max_trial_count = max_trial_count
@@ -177,25 +180,21 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
             wanted["max_wait_duration"] = None  # the task counts: the service knows no limit there
         request = tuning_job(wanted, problems, default_display_name=default_display_name)
         if self._on_resource:
-            check_warm_machines(request.job["job_spec"], problems)
+            if self.persistent_resource_id is None:
+                check_persistent_resource_id(None, problems)
+            check_warm_machines(request.job["job_spec"], problems, instead="leave persistent_resource_id out")
         else:
             self._check_own_machines(request, problems)
         self._check_files(request, problems)
         return [request]
 
-    @property
-    def _on_resource(self) -> bool:
-        return self.persistent_resource_id is not None
-
     def _check_own_machines(self, request: JobRequest, problems: Problems) -> None:
-        spec = request.job["job_spec"]
-        if "persistent_resource_id" in spec:
-            fix = (
-                "write it as the parameter: a config alone does not have the job checked against the resource"
-            )
+        spec = dict(request.job["job_spec"])
+        if spec.pop("persistent_resource_id", None) is not None:
+            fix = "write it as the parameter: with the config alone nothing is checked against the resource"
             problems.add_hidden("config.persistent_resource_id", fix)
-        strategy = (spec.get("scheduling") or {}).get("strategy", STANDARD)
-        if self.max_wait_duration is not None and strategy != FLEX_START:
+        scheduling = spec.get("scheduling") or {}
+        if "max_wait_duration" in scheduling and _strategy(request) != FLEX_START:
             fix = "goes with strategy='flex_start', or with a persistent_resource_id"
             problems.add("max_wait_duration", self.max_wait_duration, fix)
         for field in ("resource_pool", "when_busy"):
@@ -216,6 +215,10 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         for field in ("save_trials", "save_report"):
             if not boolean(field, getattr(self, field), problems):
                 continue
+            if not self.wait_for_completion:
+                problems.add(
+                    field, getattr(self, field), "needs wait_for_completion: there are no trials before"
+                )
             if not request.job["job_spec"].get("base_output_directory"):
                 problems.add(field, getattr(self, field), "needs a base_output_dir to write to")
             if field == "save_report" and find_spec("plotly") is None:
@@ -226,10 +229,9 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         """Return what to do while there are no machines."""
         if self._on_resource:
             return super().wait_policy(problems)
-        limit = self.max_wait_duration
-        limit = None if limit is None else seconds("max_wait_duration", limit, problems, zero=True)
-        strategy = str(self.strategy or STANDARD).upper()
-        return CandidatePolicy((Place(self.region, self.machine_type, strategy, limit),), next_on_quota=False)
+        fields = ("region", "machine_type", "strategy", "max_wait_duration")
+        place = Place.read({field: getattr(self, field) for field in fields}, default=STANDARD)
+        return CandidatePolicy((place,), next_on_quota=False, subject=self.subject)
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """Return the tuning job to create, its trials as they fit the persistent resource."""
@@ -237,14 +239,17 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         return tuning_body(request, job)
 
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
-        """Raise that the persistent resource is busy, if that is what the refusal of a create means."""
-        if self._on_resource:
+        """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
+        policy = self.wait_policy(Problems(self.subject))
+        if isinstance(policy, CandidatePolicy):
+            policy.check_refusal(error, execution.candidate, _strategy(request))
+        else:
             super().check_refusal(error, request, execution)
 
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success; of one that a trial ended, what helps."""
         error = super().job_error(job, details)
-        if type(error) is JobFailedError and not self.max_failed_trial_count:
+        if type(error) is JobFailedError and details.get("no_failure_limit"):
             return JobFailedError(
                 f"{error} To let some trials fail, set max_failed_trial_count: without it the service has been seen "
                 "to end the job with a trial that fails before any has succeeded."
@@ -277,7 +282,10 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         limit = seconds("max_outage", self.max_outage, Problems(self.subject)) or 0.0
         with typed_errors(f"result of the {self.subject}"):
             ended = answered(lambda: hook.get_job(name, once=True), limit, self.log)
-        return tuning_snapshot(cast("HyperparameterTuningJob", ended))
+        search = tuning_snapshot(cast("HyperparameterTuningJob", ended))
+        trials, goals = search["trials"], search["goals"]
+        self.log.info("All trials:\n%s", trial_table(trials, goals, best_trial(trials, goals)))
+        return search
 
     def _written(self, job: JobSnapshot, search: TuningSnapshot) -> dict[str, str | None]:
         """Write what is to be written of the search, and return where it is."""
@@ -295,3 +303,8 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
 
             TuningReportLink().persist(self._context, StorageHook.browser_url(report))
         return result
+
+
+def _strategy(request: JobRequest) -> str:
+    """Return how trials are to get machines of their own."""
+    return str((request.job["job_spec"].get("scheduling") or {}).get("strategy", STANDARD))

@@ -137,7 +137,7 @@ class SubmittingOperator(StoppableOperator):
     def labels_of(self, context: Context, execution: Execution, request: JobRequest) -> dict[str, str]:
         """Return the labels of the execution's job, if it is asked for like this."""
         # What was asked for, not what a busy resource makes of it. Another account may see other things.
-        asked = {"job": request, "connection": (self.gcp_conn_id, self.impersonation_chain)}
+        asked = {"job": request.asked, "connection": (self.gcp_conn_id, self.impersonation_chain)}
         kept = not (self.wait_for_completion and self.cancel_on_kill)
         return job_labels(context, execution, asked, keep=kept)
 

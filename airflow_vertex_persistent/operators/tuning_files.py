@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_vertex_persistent.exceptions import call_problem
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.report import report_html
 from airflow_vertex_persistent.trials import json_lines
@@ -53,8 +54,11 @@ def _write(
     uri = f"{str(job['output_dir']).rstrip('/')}/{name}"
     try:
         StorageHook(*connection).write(uri, content(), _CONTENT_TYPES[name])
-    except Exception as error:  # noqa: BLE001 - whatever it is, hours of tuning have succeeded
-        log.warning("%s could not be written, which takes nothing from the result: %s", uri, error)
+    except Exception as error:
+        ours = call_problem(error) is None
+        log.warning(
+            "%s could not be written, which takes nothing from the result: %s", uri, error, exc_info=ours
+        )
         return None
     log.info("Wrote %s", uri)
     return uri

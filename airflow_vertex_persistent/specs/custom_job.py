@@ -72,6 +72,11 @@ class JobRequest(NamedTuple):
     tuning: dict[str, Any] | None = None
 
     @property
+    def asked(self) -> tuple[Any, ...]:
+        """What is asked for, to tell whether that has changed."""
+        return self if self.tuning is not None else self[:-1]
+
+    @property
     def subject(self) -> str:
         """What it is called in errors."""
         return "custom job" if self.tuning is None else "tuning job"

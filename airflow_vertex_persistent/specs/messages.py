@@ -51,6 +51,10 @@ def read_message(value: Any, message: Descriptor, path: str, problems: Problems)
             problems.add_hidden(where, f"is given twice, as {field.name!r} and {field.json_name!r}")
         elif item is not None:
             clean[field.name] = _read_field(item, field, where, problems)
+    for group in message.oneofs:
+        given = [field.name for field in group.fields if field.name in clean]
+        for name in given[1:]:
+            problems.add_hidden(f"{path}.{name}" if path else name, f"does not go with {given[0]}: write one")
     return clean
 
 

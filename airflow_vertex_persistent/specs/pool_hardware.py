@@ -24,12 +24,10 @@ class Hardware:
 
     :param most: Machines that each of them can ever have, by its id.
     :param taken: Machines that a job has taken of each, by its id.
-    :param at_once: How many times the job runs on them at the same time.
     """
 
     machine: dict[str, Any]
     disk: dict[str, Any]
-    at_once: int = 1
     most: dict[str, int] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
 
@@ -47,15 +45,14 @@ class Hardware:
         """Return how many more machines a job can take of a pool."""
         return self.most[pool] - self.taken[pool]
 
-    def copies(self, replicas: int) -> int:
-        """Return how many times a worker pool finds its machines, which come from one pool each time."""
-        return sum(max(self.room(pool), 0) // replicas for pool in self.most)
+    def fits(self, replicas: int) -> bool:
+        """Tell whether one of them has room for the machines of a worker pool, which come from one pool."""
+        return self.room(self.widest) >= replicas
 
     def take(self, replicas: int) -> None:
-        """Take the machines of one worker pool, which come from one pool each time: the first that has enough."""
-        for _ in range(self.at_once):
-            enough = (pool for pool in self.most if self.room(pool) >= replicas)
-            self.taken[next(enough, self.widest)] += replicas
+        """Take the machines of one worker pool, which come from one pool: the first that has enough."""
+        enough = (pool for pool in self.most if self.room(pool) >= replicas)
+        self.taken[next(enough, self.widest)] += replicas
 
 
 def most_machines(pool: Mapping[str, Any]) -> int:
@@ -64,17 +61,16 @@ def most_machines(pool: Mapping[str, Any]) -> int:
     return int(pool.get("replica_count", 0) if scaling is None else scaling["max_replica_count"])
 
 
-def hardware_of(resource: Mapping[str, Any], at_once: int = 1) -> list[Hardware]:
+def hardware_of(resource: Mapping[str, Any]) -> list[Hardware]:
     """
     Return the different kinds of hardware of a persistent resource.
 
     :param resource: The live resource in the API's JSON form with snake-case keys.
-    :param at_once: How many times a job runs on it at the same time.
     """
     kinds: list[Hardware] = []
     for pool in resource["resource_pools"]:
         machine = pool.get("machine_spec") or {}
-        new = Hardware(machine, complete_disk(pool.get("disk_spec"), machine.get("machine_type")), at_once)
+        new = Hardware(machine, complete_disk(pool.get("disk_spec"), machine.get("machine_type")))
         kind = next((known for known in kinds if _is_same(known, new)), new)
         if kind is new:
             kinds.append(new)
@@ -116,10 +112,9 @@ def compare(pool: Mapping[str, Any], kind: Hardware) -> list[Row]:
             differs = not left_out and comparable(mine) != comparable(other)
             rows.append(Row(f"{group}.{name}", mine, other, left_out, differs))
     replicas, taken = pool["replica_count"], kind.taken[kind.widest]
-    wanted = str(replicas) if kind.at_once == 1 else f"{kind.at_once} trials x {replicas}"
-    wanted = f"{taken} + {wanted}" if taken else wanted
+    wanted = f"{taken} + {replicas}" if taken else str(replicas)
     most = f"at most {kind.most[kind.widest]}"
-    too_many = kind.at_once > kind.copies(replicas)
+    too_many = not kind.fits(replicas)
     return [*rows, Row("replica_count", wanted, most, left_out=False, differs=too_many)]
 
 

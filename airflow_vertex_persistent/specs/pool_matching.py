@@ -93,9 +93,10 @@ def fit_to_pools(
     name = ResourceName.parse(resource["name"])
     _check_place(name, project_id, region, found)
     _check_agreement(request.job, resource, name.id, found)
-    kinds = hardware_of(resource, request.at_once)
+    kinds = hardware_of(resource)
     spec = request.job["job_spec"]
     pools = []
+    chosen: dict[str, tuple[Hardware, int]] = {}
     for index, pool in enumerate(spec["worker_pool_specs"]):
         path = f"worker_pool_specs[{index}]"
         kind = _choose(pool, request.resource_pools[index], kinds, path, found) if pool else None
@@ -103,11 +104,33 @@ def fit_to_pools(
             pools.append(pool)
             continue
         kind.take(pool["replica_count"])
+        chosen[path] = (kind, pool["replica_count"])
         filled = {"machine_spec": kind.machine, "disk_spec": kind.disk}
         pools.append({**pool, **filled})
+    if not found:
+        _take_for_trials(chosen, request.at_once, found)
     problems.absorb(found, short_form_field if request.short_form else str)
     machines = {pool: taken for kind in kinds for pool, taken in kind.taken.items() if taken}
     return PoolNeeds({**request.job, "job_spec": {**spec, "worker_pool_specs": pools}}, machines)
+
+
+def _take_for_trials(chosen: Mapping[str, tuple[Hardware, int]], at_once: int, problems: Problems) -> None:
+    """
+    Take the machines for the trials besides the first that run at the same time, trial by trial as the service does.
+
+    :param chosen: Hardware and replicas of each worker pool, by its path.
+    """
+    for _ in range(at_once - 1):
+        for path, (kind, replicas) in chosen.items():
+            if not kind.fits(replicas):
+                machines = "1 machine" if replicas == 1 else f"{replicas} machines"
+                problems.add_hidden(
+                    f"{path}.replica_count",
+                    f"{at_once} trials at the same time, of {machines} each, are more than {kind.title} can have, "
+                    f"{sum(kind.most.values())}; write a smaller parallel_trial_count or replica_count",
+                )
+                return
+            kind.take(replicas)
 
 
 def _choose(
@@ -154,10 +177,7 @@ def _tell_differences(
         problems.add(f"{path}.{last.field}", last.ours, f"{_fix(last, title)}\n{table}")
         return
     text = f"{last.ours} machines are more than {title} can have, {kind.most[kind.widest]}"
-    if kind.at_once > 1:
-        fix = "fewer trials at the same time (parallel_trial_count), or fewer machines for each, would fit"
-        problems.add_hidden(f"{path}.replica_count", f"{text}; {fix}\n{table}")
-    elif kind.room(kind.widest) > 0:
+    if kind.room(kind.widest) > 0:
         problems.add_hidden(f"{path}.replica_count", f"{text}\n{table}")
     else:  # no number would do
         fix = "leave this worker pool out, or use other machines"

@@ -59,11 +59,17 @@ def check_own_machines(
     return warnings
 
 
-def check_warm_machines(job_spec: Mapping[str, Any], problems: Problems) -> None:
-    """Check what a job that is to run on a persistent resource cannot have: its machines are there already."""
+def check_warm_machines(
+    job_spec: Mapping[str, Any], problems: Problems, *, instead: str = "use FlexStartTrainingOperator"
+) -> None:
+    """
+    Check what a job that is to run on a persistent resource cannot have: its machines are there already.
+
+    :param instead: What to do to have other machines.
+    """
     strategy = (job_spec.get("scheduling") or {}).get("strategy")
     if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", STANDARD}:
-        fix = "leave it out, or use FlexStartTrainingOperator: a persistent resource has its machines"
+        fix = f"leave it out, or {instead}: a persistent resource has its machines"
         problems.add("scheduling.strategy", strategy, fix)
     for index, pool in enumerate(job_spec.get("worker_pool_specs") or []):
         if (pool.get("machine_spec") or {}).get("reservation_affinity"):

@@ -31,6 +31,8 @@ _STOPPING = {
     "decay_curve": "decay_curve_stopping_spec",
     "convex": "convex_automated_stopping_spec",
 }
+# By both spellings.
+_STOPPING_FIELDS = {name: field for field in _STOPPING.values() for name in (field, camel_case(field))}
 _KINDS = ("double_value_spec", *CONDITIONS)
 _LOG_SCALES = {SCALES["log"], SCALES["reverse_log"]}
 _ID = re.compile(r"\S+")
@@ -61,7 +63,8 @@ def read_study(wanted: Mapping[str, Any], config: Mapping[str, Any], problems: P
             name = "measurement_selection_type" if field == "measurement_selection" else field
             body.pop("measurementSelectionType", None)
             body[name] = _name(field, wanted[field], words, problems)
-    body |= _stopping(wanted["early_stopping"], problems)
+    if rule := _stopping(wanted["early_stopping"], problems):
+        body = {field: value for field, value in body.items() if field not in _STOPPING_FIELDS} | rule
     study = read_message(body, message, "", problems)
     study["metrics"] = _metrics(taken["metrics"], _part(message, "metrics"), problems)
     study["parameters"] = _parameters(taken["parameters"], _part(message, "parameters"), problems)
@@ -91,8 +94,7 @@ def _stopping(value: Any, problems: Problems) -> dict[str, Any]:
         return {}
     if isinstance(value, str) and value in _STOPPING:
         return {_STOPPING[value]: {}}
-    names = {name: field for field in _STOPPING.values() for name in (field, camel_case(field))}
-    if isinstance(value, Mapping) and len(value) == 1 and (field := names.get(next(iter(value)))):
+    if isinstance(value, Mapping) and len(value) == 1 and (field := _STOPPING_FIELDS.get(next(iter(value)))):
         return {field: next(iter(value.values()))}
     words = ", ".join(map(repr, _STOPPING))
     problems.add(
@@ -254,12 +256,16 @@ def _check_children(parameter: Mapping[str, Any], kind: str, path: str, problems
 
 
 def _can_be(value: Any, spec: Mapping[str, Any], kind: str) -> bool:
+    """Tell whether a parent can have a value; ``None`` is one that was told of already, here and in its own."""
     if kind == "integer_value_spec":
         least, most = spec.get("min_value"), spec.get("max_value")
-        return least is None or most is None or value is None or least <= value <= most
+        return value is None or least is None or most is None or least <= value <= most
+    values = spec.get("values") or []
+    if value is None or None in values:
+        return True
     if kind == "discrete_value_spec":
-        return any(abs(value - other) < _LEAST_APART for other in spec.get("values") or [])
-    return value in (spec.get("values") or [])
+        return any(abs(value - other) < _LEAST_APART for other in values)
+    return value in values
 
 
 def _check_grid(parameters: Sequence[Mapping[str, Any]], problems: Problems) -> None:

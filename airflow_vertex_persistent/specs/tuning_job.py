@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ from airflow_vertex_persistent.specs.checks import whole_number
 from airflow_vertex_persistent.specs.custom_job import JobRequest, custom_job
 from airflow_vertex_persistent.specs.messages import camel_case
 from airflow_vertex_persistent.specs.study_reading import read_study
+from airflow_vertex_persistent.specs.worker_pools import short_form_field
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.specs.checks import Problems
 
+# Accelerators, and machine types such as ct5lp-hightpu-4t and cloud-tpu.
+_TPU = re.compile(r"TPU_|ct\d|cloud-tpu")
 STUDY_FIELDS = ("metrics", "parameters", "algorithm", "measurement_selection", "early_stopping")
 COUNT_FIELDS = ("max_trial_count", "parallel_trial_count", "max_failed_trial_count")
 # What a body has of its own, by both spellings; the rest of it is that of a custom job.
@@ -46,7 +50,7 @@ def tuning_job(
         problems.add_hidden("config.study_spec", "write a mapping")
         study = {}
     tuning = {"study_spec": read_study(wanted, study, problems), **_counts(wanted, own, problems)}
-    _check_machines(request.job["job_spec"], problems)
+    _check_machines(request, problems)
     return request._replace(tuning=tuning)
 
 
@@ -98,9 +102,12 @@ def _counts(wanted: Mapping[str, Any], own: Mapping[str, Any], problems: Problem
     return counts
 
 
-def _check_machines(job_spec: Mapping[str, Any], problems: Problems) -> None:
-    for index, pool in enumerate(job_spec.get("worker_pool_specs") or []):
-        accelerator = (pool.get("machine_spec") or {}).get("accelerator_type") or ""
-        if accelerator.startswith("TPU"):
-            path = f"worker_pool_specs[{index}].machine_spec.accelerator_type"
-            problems.add(path, accelerator, "use GPUs or none: Vertex AI tunes nothing on TPUs")
+def _check_machines(request: JobRequest, problems: Problems) -> None:
+    rename = short_form_field if request.short_form else str
+    for index, pool in enumerate(request.job["job_spec"].get("worker_pool_specs") or []):
+        machine = pool.get("machine_spec") or {}
+        for field in ("machine_type", "accelerator_type", "tpu_topology"):
+            value = str(machine.get(field) or "")
+            if (field == "tpu_topology" and value) or _TPU.match(value):
+                path = rename(f"worker_pool_specs[{index}].machine_spec.{field}")
+                problems.add(path, value, "use GPUs or none: Vertex AI tunes nothing on TPUs")

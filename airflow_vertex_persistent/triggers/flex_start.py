@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseEventTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
-from airflow_vertex_persistent.names import CUSTOM_JOBS, TUNING_JOBS, ResourceName
+from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.states import has_started
@@ -46,8 +46,8 @@ def machines_trigger(
         kind = ResourceName.parse(str(values["job"])).kind
     except ValueError:
         kind = None
-    if kind not in {CUSTOM_JOBS, TUNING_JOBS}:
-        fix = "write a job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
+    if kind != CUSTOM_JOBS:
+        fix = "write a custom job's full name, like 'projects/my-project/locations/europe-west4/customJobs/1234'"
         problems.add("job", values["job"], fix)
     problems.raise_if_any()
     return TrainingJobTrigger(**values, cancel_on_kill=False, installation=installation, until="started")

@@ -72,9 +72,13 @@ class TuningJobTrigger(TrainingJobTrigger):
         self._told.update(trial["id"] for trial in ended)
 
     async def details(self, hook: TrainingJobAsyncHook, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return, of a job that did not succeed, how far it got and the end of the log of its last failed trial."""
-        if snapshot is None or not job_phase(snapshot["state"]).ended:
-            return {}
+        """
+        Return how far a job got that did not succeed, and if it failed the end of the log of its last failed trial.
+
+        Only for that is it looked at once more: a task whose job has succeeded reads the trials itself.
+        """
+        if snapshot is None or job_phase(snapshot["state"]) is not JobPhase.FAILED:
+            return {"tuning": self._said} if self._said else {}
         try:
             tuning = cast("TuningSnapshot", (await hook.tuning_snapshot(self.name))["tuning"])
         except Exception as error:
@@ -82,15 +86,12 @@ class TuningJobTrigger(TrainingJobTrigger):
                 raise
             return {"log_problem": str(error)}
         self._tell(tuning)
-        phase = job_phase(snapshot["state"])
-        if phase is JobPhase.SUCCEEDED:
-            return {}
         found: dict[str, Any] = {"tuning": self._said}
-        trial = _failed_last(tuning["trials"])
-        if phase is JobPhase.FAILED and trial is not None:
+        if trial := _failed_last(tuning["trials"]):
             job, reason = ResourceName.parse(str(trial["custom_job"])), trial["infeasible_reason"]
             found |= {"log_of": f"trial {trial['id']}, custom job {job.id}"}
             found |= await log_end(hook, job, reason, snapshot["create_time"])
+            found["no_failure_limit"] = not tuning["max_failed_trial_count"]
         return found
 
 

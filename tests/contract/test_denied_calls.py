@@ -42,6 +42,7 @@ CALLS: dict[tuple[type[Any], str], tuple[str, str, tuple[Any, ...]]] = {
     (TrainingJobHook, "cancel_job"): ("CancelCustomJob", str(JOB), (JOB,)),
     (TrainingJobAsyncHook, "get_job"): ("GetHyperparameterTuningJob", str(TUNING), (TUNING,)),
     (TrainingJobAsyncHook, "snapshot"): ("GetCustomJob", str(JOB), (JOB,)),
+    (TrainingJobAsyncHook, "tuning_snapshot"): ("GetHyperparameterTuningJob", str(TUNING), (TUNING,)),
     (TrainingJobAsyncHook, "snapshot_page"): (
         "ListHyperparameterTuningJobs",
         PARENT,

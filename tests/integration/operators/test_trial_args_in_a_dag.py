@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_vertex_persistent.trial_args import trial_args
 
@@ -99,7 +100,7 @@ def test_without_a_best_trial_the_task_says_so(
     Train(task_id="train", args=trial_args(best_of(tune)), dag=dag)
 
     error = run_dag().error()
-    assert isinstance(error, ValueError)
+    assert isinstance(error, AirflowFailException)
     assert "best trial" in str(error)
 
 

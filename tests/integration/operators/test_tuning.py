@@ -11,13 +11,21 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.aiplatform_v1.types import JobState, StudySpec
 
-from airflow_vertex_persistent.exceptions import CapacityError, JobFailedError, MaxWaitExceededError
+from airflow_vertex_persistent.exceptions import (
+    CapacityError,
+    JobFailedError,
+    MaxWaitExceededError,
+    QuotaExceededError,
+)
 from airflow_vertex_persistent.specs.study import categorical, discrete, double, integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow.sdk import DAG
+
     from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
+    from tests.conftest import Relay
     from tests.integration.conftest import Cloud
     from tests.integration.operators.conftest import Run
 
@@ -131,7 +139,7 @@ def test_trials_must_fit_the_pool_together(cloud: Cloud, tune: Tune, run_dag: Ca
     tune(persistent_resource_id="nightly", parallel_trial_count=3)
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
-    assert "3 trials x 1 machines are more than resource pool" in str(error)
+    assert "3 trials at the same time, of 1 machine each, are more than resource pool" in str(error)
     assert "parallel_trial_count" in str(error)
     assert not cloud.tuning_jobs()
 
@@ -227,3 +235,64 @@ def test_a_wait_in_vain_is_worth_another_try(
     assert isinstance(error, MaxWaitExceededError)
     assert "max_wait_duration" in str(error)
     assert [job.state for job in cloud.tuning_jobs()] == [JobState.JOB_STATE_FAILED]
+
+
+@pytest.mark.parametrize("written", [{"max_failed_trial_count": 1}, {"config": {"maxFailedTrialCount": 1}}])
+def test_a_limit_on_failures_that_is_there_is_not_asked_for(
+    empty_cloud: Cloud, tune: Tune, run_dag: Callable[[], Run], written: dict[str, Any]
+) -> None:
+    """Wherever it was written."""
+    tune("--fail_above=0", parallel_trial_count=1, **written)
+    error = run_dag().error()
+    assert type(error) is JobFailedError
+    assert "set max_failed_trial_count" not in str(error)
+    assert "2 of 4 trials done (2 failed)" in str(error)
+    assert len(empty_cloud.tuning_jobs()) == 1
+
+
+def test_an_id_that_renders_to_nothing_is_refused(
+    cloud: Cloud, tune: Tune, dag: DAG, run_dag: Callable[[], Run]
+) -> None:
+    """The search would run, and cost, on machines of its own."""
+    dag.render_template_as_native_obj = True
+    tune(persistent_resource_id="{{ none }}")
+    error = run_dag().error()
+    assert isinstance(error, AirflowFailException)
+    assert "persistent_resource_id = None" in str(error)
+    assert not cloud.tuning_jobs()
+
+
+def test_a_busy_resource_is_left_for_machines_on_demand(
+    cloud: Cloud, tune: Tune, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """The same search runs there, and the result says so."""
+    cloud.occupy()
+    tune(persistent_resource_id="nightly", when_busy="on_demand", max_trial_count=2, deferrable=deferrable)
+    result = run_dag().result()
+    assert (result["fallback"], result["persistent_resource_id"]) == ("on_demand", None)
+    assert result["trial_counts"]["succeeded"] == 2
+    (job,) = cloud.tuning_jobs()
+    assert job.labels["airflow_fallback"] == "on_demand"
+
+
+def test_a_busy_resource_is_waited_for_so_long(cloud: Cloud, tune: Tune, run_dag: Callable[[], Run]) -> None:
+    """Then the tuning job, of which no trial has started, is cancelled."""
+    cloud.occupy()
+    tune(persistent_resource_id="nightly", max_wait_duration=1)
+    error = run_dag().error()
+    assert isinstance(error, MaxWaitExceededError)
+    assert [job.state for job in cloud.tuning_jobs()] == [JobState.JOB_STATE_CANCELLED]
+
+
+def test_a_quota_that_is_used_up_says_which(
+    empty_cloud: Cloud, relay: Relay, tune: Tune, run_dag: Callable[[], Run]
+) -> None:
+    """Flex Start draws on the preemptible ones, which nobody would guess."""
+    text = "The following quota metrics exceed quota limits: custom_model_training_preemptible_nvidia_l4_gpus"
+    relay.refuse("CreateHyperparameterTuningJob", code="RESOURCE_EXHAUSTED", text=text)
+    tune(strategy="flex_start", **L4)
+    error = run_dag().error()
+    assert isinstance(error, QuotaExceededError)
+    assert str(error).startswith("Vertex AI has not created the tuning job: ")
+    assert "'preemptible' in their name" in str(error)
+    assert not empty_cloud.tuning_jobs()

@@ -12,8 +12,9 @@ from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 from google.protobuf.json_format import ParseDict
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
+from airflow_vertex_persistent.operators.execution import fingerprint
 from airflow_vertex_persistent.specs.checks import Problems
-from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS
+from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS, JobRequest
 from airflow_vertex_persistent.specs.study import (
     categorical,
     discrete,
@@ -177,6 +178,24 @@ def test_what_is_not_said_is_the_service_s_to_say() -> None:
     assert body(max_failed_trial_count=0)["max_failed_trial_count"] == 0
 
 
+def test_early_stopping_wins_over_the_body() -> None:
+    """Whichever rule that has, in whichever spelling."""
+    for name in ("decayCurveStoppingSpec", "median_automated_stopping_spec", "medianAutomatedStoppingSpec"):
+        study = body(early_stopping="median", config={"studySpec": {name: {}}})["study_spec"]
+        assert study["median_automated_stopping_spec"] == {}
+        assert "decay_curve_stopping_spec" not in study
+
+
+def test_what_a_custom_job_asks_for_is_not_changed_by_tuning() -> None:
+    """A job that runs while this package is brought up to date is still the one that was asked for."""
+    request = JobRequest({"display_name": "j"}, (None,), True, "europe-west4")
+    assert fingerprint({"job": request.asked}) == fingerprint(
+        {"job": [{"display_name": "j"}, [None], True, "europe-west4"]}
+    )
+    tuning = request._replace(tuning={"max_trial_count": 1})
+    assert fingerprint({"job": tuning.asked}) != fingerprint({"job": request.asked})
+
+
 @pytest.mark.parametrize(
     ("written", "told"),
     [
@@ -206,6 +225,27 @@ def test_what_is_not_said_is_the_service_s_to_say() -> None:
         (
             categorical(["a"], children={"c": double(0, 1)}),
             "parameters['p'].children['c'].parent_values: write the values of the parent",
+        ),
+        (
+            discrete([16, "x"], children={"c": integer(1, 2, parent_values=[32])}),
+            "values[1] = 'x': write a number",
+        ),
+        (
+            discrete([16, 32], children={"c": integer(1, 2, parent_values=["x"])}),
+            "parent_discrete_values.values[0] = 'x': write a number",
+        ),
+        (
+            {
+                **integer(1, 3),
+                "conditional_parameter_specs": [
+                    {
+                        "parameter_spec": {"parameter_id": "c", **double(0, 1)},
+                        "parent_int_values": {"values": [1]},
+                        "parent_discrete_values": {"values": [1]},
+                    }
+                ],
+            },
+            "does not go with",
         ),
         (
             integer(1, 3, children={"c": double(0, 1, parent_values=[4])}),
@@ -240,7 +280,15 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
             "parallel_trial_count = 11: must not be more than max_trial_count, 10",
         ),
         ({"max_failed_trial_count": 11}, "max_failed_trial_count = 11: must not be more than"),
-        ({"accelerator_type": "TPU_V3", "accelerator_count": 8}, "Vertex AI tunes nothing on TPUs"),
+        (
+            {"accelerator_type": "TPU_V3", "accelerator_count": 8},
+            "accelerator_type = 'TPU_V3': use GPUs or none",
+        ),
+        ({"machine_type": "ct5lp-hightpu-4t"}, "machine_type = 'ct5lp-hightpu-4t': use GPUs or none"),
+        (
+            {"config": {"studySpec": {"decayCurveStoppingSpec": {}, "medianAutomatedStoppingSpec": {}}}},
+            "does not go with",
+        ),
         ({"config": {"studySpec": 7}}, "config.study_spec: write a mapping"),
     ],
 )
