@@ -11,7 +11,8 @@ Why a persistent resource: every trial starts in seconds, because machine and im
 it before the training: its machines cost money as long as they exist, and a GPU may be hours away.
 
 Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs, and the bucket and the image that the
-DAG file names; the image is built from ``trainer/``. On the local emulator it runs as it is.
+DAG file names; the image is built from ``trainer/``. The report of the tuning needs the package's extra ``report``. On
+the local emulator it all runs as it is.
 """
 
 # [START nightly_retraining]
@@ -96,7 +97,8 @@ SEARCH = {
             type="integer",
             title="Trials",
             description="How many combinations of hyperparameters are tried.",
-            minimum=1,
+            # The task takes no fewer than run at the same time.
+            minimum=TRIALS_AT_ONCE,
             maximum=100,
         ),
         "least_learning_rate": Param(
