@@ -154,7 +154,6 @@ class Demo:
             f"Tuning    trial {best['id']} is the best of {trials['total']}, log loss "
             f"{best['metrics']['log_loss']:.4f}: {chosen}"
         )
-        self._console.print(f"          {MODEL / 'report.html'}")
         self._console.print(f"Decision  {decision['decision']}: {decision['reason']}")
         self._console.print(
             f"Metrics   accuracy {metrics['accuracy']:.4f}, log loss {metrics['log_loss']:.4f} "
@@ -162,6 +161,7 @@ class Demo:
         )
         self._console.print(f"Model     {train['model_dir']}/model.joblib")
         self._console.print(f"          {MODEL / 'model.joblib'}")
+        self._console.print(f"Report    {MODEL / 'report.html'}")
 
     def _show_logs(self, airflow: LocalAirflow, run_id: str, failed: list[str]) -> None:
         instances = airflow.api.task_instances(DAG_ID, run_id)

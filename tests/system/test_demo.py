@@ -68,7 +68,8 @@ class RunningDemo:
 def without_figures(text: str) -> str:
     """Leave out what differs from run to run: times, numbers, and how wide they make a column."""
     text = re.sub(r"(\d+ min )?\d+ s", "T", text)
-    return re.sub(r" +", " ", re.sub(r"[━─]+", "-", re.sub(r"\d+", "#", text)))
+    text = re.sub(r"\d+(\.\d+)?(e-\d+)?", "#", text)
+    return re.sub(r" +", " ", re.sub(r"[━─]+", "-", text))
 
 
 @pytest.fixture
@@ -88,20 +89,23 @@ def test_the_demo_shows_a_night_from_start_to_end(demo: RunningDemo) -> None:
     quoted = re.search(r"\$ make demo\n\.\.\.\n(.*?)\n\n\$", (ROOT / "README.md").read_text(), re.DOTALL)
     assert quoted
     assert without_figures(quoted[1]) in without_figures(demo.output)
-    for task in ("create_resource", "train", "evaluate", "promote_or_keep", "delete_resource"):
+    for task in ("create_resource", "tune", "delete_resource", "train", "evaluate", "promote_or_keep"):
         assert re.search(rf"│ {task} +│ success ", demo.output), demo.output
-    assert re.search(r"│ train +│ success +│ \d+ +│ +\d+ s │ +\d+ s │", demo.output)
+    for task in ("tune", "train", "evaluate"):
+        assert re.search(rf"│ {task} +│ success +│ \d+ +│ +\d+ s │ +(\d+ min )?\d+ s │", demo.output)
+    assert re.search(r"^Tuning    trial \d is the best of 8, ", demo.output, re.MULTILINE)
     assert "Decision  promoted: first model" in demo.output
-    model = re.search(r"^ +(/.*model\.joblib)$", demo.output, re.MULTILINE)
-    assert model
-    assert Path(model[1]).stat().st_size > 0
+    for file in (r" +(/.*model\.joblib)", r"Report +(/.*report\.html)"):
+        written = re.search(rf"^{file}$", demo.output, re.MULTILINE)
+        assert written
+        assert Path(written[1]).stat().st_size > 0
     assert not demo.left_over()
     assert not list(demo.scratch.iterdir())
 
 
 def test_ctrl_c_ends_the_demo_with_everything_it_started(demo: RunningDemo) -> None:
-    """While a job runs, Ctrl-C ends emulator, Airflow and the job, and removes what they wrote."""
-    demo.run_until(lambda: bool(re.search(r"train +deferred +job \d+ RUNNING", demo.output)))
+    """While trials run, Ctrl-C ends emulator, Airflow and the trials, and removes what they wrote."""
+    demo.run_until(lambda: bool(re.search(r"tune +deferred +job \d+ RUNNING", demo.output)))
     demo.process.send_signal(signal.SIGINT)
     assert demo.end() == 130, demo.output
     assert "Interrupted" in demo.output

@@ -94,7 +94,7 @@ def queueing(installation: Installation, first_night: Night) -> Queueing:
     airflow = installation.airflow
     with EmulatorControl(airflow.environment["VERTEX_AI_EMULATOR_HOST"]) as control:
         control.set_stock(GPUS, "never")
-        form = {"max_iter": 1, "max_trial_count": 1, "least_learning_rate": 0.0001}
+        form = {"max_iter": 1, "max_trial_count": 2, "least_learning_rate": 0.0001}
         run_id = airflow.api.trigger(DAG_ID, form)
         airflow.processes.wait_for(
             lambda: states_of(installation, run_id).get("delete_resource") == "success",
@@ -180,7 +180,7 @@ def test_the_forms_values_reach_the_jobs(installation: Installation, second_nigh
     """What is entered when a run is started by hand is what is searched, and what the model is trained with."""
     assert second_night.metrics["epochs"] == 1
     tuned = second_night.results["tune"]
-    assert tuned["trial_counts"]["total"] == 1
+    assert tuned["trial_counts"]["total"] == 2
     study = installation.cloud._jobs.get_hyperparameter_tuning_job(name=tuned["job"]).study_spec
     (searched,) = (one for one in study.parameters if one.parameter_id == "learning_rate")
     assert searched.double_value_spec.min_value == 0.0001
