@@ -10,9 +10,9 @@ becomes or stays the champion.
 Why a persistent resource: every trial starts in seconds, because machine and image are already there. And why delete
 it before the training: its machines cost money as long as they exist, and a GPU may be hours away.
 
-Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs, and the bucket and the image that the
-DAG file names; the image is built from ``trainer/``. The report of the tuning needs the package's extra ``report``. On
-the local emulator it all runs as it is.
+Needs: the connection ``google_cloud_default``, quota for *preemptible* L4 GPUs, the extra ``report`` of this package,
+and the bucket and the image that the DAG file names; the image is built from ``trainer/``. On the local emulator it
+runs as it is.
 """
 
 # [START nightly_retraining]
@@ -51,9 +51,9 @@ RESOURCE: dict[str, Any] = {"region": REGION, "persistent_resource_id": "nightly
 WORK = (f"--data-date={DATA_DATE}", "--max-iter={{ params.max_iter }}")
 TRIALS_AT_ONCE = 2
 SEARCH = {
-    "learning_rate": double("{{ params.least_learning_rate }}", 0.05, scale="log"),
-    "hidden_units": discrete([32, 64, 128]),
-    "alpha": double(1e-6, 1e-1, scale="log"),
+    "learning_rate": double("{{ params.least_learning_rate }}", 0.02, scale="log"),
+    "hidden_units": discrete([64, 128, 256]),
+    "alpha": double(1e-6, 1e-2, scale="log"),
 }
 
 
@@ -105,9 +105,9 @@ SEARCH = {
             0.001,
             type="number",
             title="Least learning rate",
-            description="Where the search for the step size begins; it ends at 0.05.",
+            description="Where the search for the step size begins; it ends at 0.02.",
             minimum=0.0001,
-            maximum=0.05,
+            maximum=0.02,
         ),
         "max_iter": Param(
             40,
