@@ -52,7 +52,7 @@ WORK = (f"--data-date={DATA_DATE}", "--max-iter={{ params.max_iter }}")
 TRIALS_AT_ONCE = 2
 SEARCH = {
     "learning_rate": double("{{ params.least_learning_rate }}", 0.02, scale="log"),
-    "hidden_units": discrete([64, 128, 256]),
+    "hidden_units": discrete([32, 64, 128]),
     "alpha": double(1e-6, 1e-2, scale="log"),
 }
 
