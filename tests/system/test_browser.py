@@ -271,7 +271,7 @@ def test_the_finished_run_is_green(pages: Pages, triggered_run: TriggeredRun) ->
 
     with pages.failures_pictured():
         # Wide enough for the names of the operators, and no wider.
-        pages.resize(1355, 740)
+        pages.resize(1355, 790)
         pages.open(triggered_run.page)
         pages.click(*SORT_BY_START)
         expected = [[task, "Success"] for task in sorted(TASKS)]
