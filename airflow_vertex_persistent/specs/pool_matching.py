@@ -93,7 +93,7 @@ def fit_to_pools(
     name = ResourceName.parse(resource["name"])
     _check_place(name, project_id, region, found)
     _check_agreement(request.job, resource, name.id, found)
-    kinds = hardware_of(resource)
+    hardware = kinds = hardware_of(resource)
     spec = request.job["job_spec"]
     pools = []
     chosen: dict[str, tuple[Hardware, int]] = {}
@@ -105,12 +105,16 @@ def fit_to_pools(
             continue
         kind.take(pool["replica_count"])
         chosen[path] = (kind, pool["replica_count"])
+        if request.short_form:
+            kinds = [
+                kind
+            ]  # its worker pools are written once: advice for different hardware would go in circles
         filled = {"machine_spec": kind.machine, "disk_spec": kind.disk}
         pools.append({**pool, **filled})
     if not found:
         _take_for_trials(chosen, request.at_once, found)
     problems.absorb(found, short_form_field if request.short_form else str)
-    machines = {pool: taken for kind in kinds for pool, taken in kind.taken.items() if taken}
+    machines = {pool: taken for kind in hardware for pool, taken in kind.taken.items() if taken}
     return PoolNeeds({**request.job, "job_spec": {**spec, "worker_pool_specs": pools}}, machines)
 
 
