@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseOperator
 from google.cloud.aiplatform_v1.types import JobState
+from heard import Heard
 
 from airflow_vertex_persistent.triggers.race import RaceTrigger
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -22,34 +21,6 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Cloud
     from tests.integration.operators.conftest import Run
-
-
-class Lines(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(record.getMessage())
-
-
-class Heard:
-    """A trigger of which somebody keeps what it logs."""
-
-    @cached_property
-    def heard(self) -> Lines:
-        """What it has logged."""
-        return Lines()
-
-    @cached_property
-    def log(self) -> Any:
-        """Its log."""
-        log = logging.Logger("killed")  # noqa: LOG001 - nobody else hears it
-        log.addHandler(self.heard)
-        return log
 
 
 class JobTrigger(Heard, TrainingJobTrigger):

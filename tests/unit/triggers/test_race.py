@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from google.api_core.exceptions import Forbidden, NotFound, ServiceUnavailable
+from heard import Heard
 
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER, job_phase
 from airflow_vertex_persistent.triggers.race import RaceTrigger
@@ -138,19 +138,7 @@ class RegionsHook:
             self.lives[name.region] = {**kept, now(): "CANCELLING", now() + 5: "CANCELLED"}
 
 
-class Lines(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(record.getMessage())
-
-
-class Race(RaceTrigger):
+class Race(Heard, RaceTrigger):
     """A race in a service of the test's."""
 
     def __init__(self, service: RegionsHook) -> None:
@@ -168,14 +156,6 @@ class Race(RaceTrigger):
             max_outage=MAX_OUTAGE,
         )
         self.service: Any = service
-        self.handler = Lines()
-        self._lines = logging.Logger("race")  # noqa: LOG001 - nobody else hears it
-        self._lines.addHandler(self.handler)
-
-    @property
-    def log(self) -> Any:
-        """The log of this race alone."""
-        return self._lines
 
     def hook(self) -> Any:
         """Return the service."""
@@ -262,7 +242,7 @@ def test_a_loser_that_is_out_of_sight(
     tries = 1 if cancelled else 5
     assert 2000 + (tries - 1) * INTERVAL <= end <= 2000 + tries * INTERVAL * 1.1
     assert (service.lives[TWO][max(service.lives[TWO])] == "CANCELLED") is cancelled
-    warnings = [line for line in race.handler.lines if line.startswith(f"{service.name(TWO)} may still run")]
+    warnings = [line for line in race.heard.lines if line.startswith(f"{service.name(TWO)} may still run")]
     assert len(warnings) == (0 if cancelled else 2)
     assert cancelled or "CancelOrphanedJobsOperator" in warnings[-1]
 
@@ -323,7 +303,7 @@ def test_a_race_whose_task_was_killed(run_timeless: RunTimeless) -> None:
     with pytest.raises(Forbidden):
         run_timeless(race.cancel_all(race.service))
     assert [region for _, region in service.cancels] == [ONE, TWO, THREE]
-    assert race.handler.lines == [
+    assert race.heard.lines == [
         f"{service.name(ONE)} may still run, it could not be cancelled: 403 not you",
         f"Cancelled {service.name(THREE)}: its task was stopped",
     ]

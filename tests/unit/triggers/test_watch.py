@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
 import signal
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from google.api_core.exceptions import NotFound, ServiceUnavailable
+from heard import Heard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,18 +29,6 @@ WORKING = {"state": "WORKING"}
 AWAY = ServiceUnavailable("away")
 
 
-class Lines(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(record.getMessage())
-
-
 class NoHook:
     """A hook that is not needed, since the answers are given."""
 
@@ -51,7 +39,7 @@ class NoHook:
         return None
 
 
-class Answers(VertexTrigger):
+class Answers(Heard, VertexTrigger):
     """Watches a thing whose answers are given one after the other; DONE is its end."""
 
     def __init__(
@@ -72,14 +60,6 @@ class Answers(VertexTrigger):
         self.answers = list(answers)
         self.on_look = on_look
         self.looks = 0
-        self.handler = Lines()
-        self._lines = logging.Logger("watch")  # noqa: LOG001 - nobody else hears it
-        self._lines.addHandler(self.handler)
-
-    @property
-    def log(self) -> Any:
-        """The log of this watch alone."""
-        return self._lines
 
     @property
     def name(self) -> ResourceName:
@@ -183,7 +163,7 @@ def test_each_change_is_logged_once() -> None:
     """The log has one line for each change of state and for each begin and end of an outage."""
     trigger = Answers([WORKING, WORKING, AWAY, AWAY, WORKING, {"state": "ENDING"}, AWAY, DONE])
     asyncio.run(events(trigger))
-    assert trigger.handler.lines == [
+    assert trigger.heard.lines == [
         "The thing is WORKING",
         f"No answer from Vertex AI, still trying: {AWAY}",
         "Vertex AI answers again",
@@ -200,11 +180,11 @@ def test_a_state_that_stays_is_said_less_and_less_often() -> None:
     watch = Watch(trigger)
     said = []
     for minute in range(36):
-        before = len(trigger.handler.lines)
+        before = len(trigger.heard.lines)
         watch.saw(WORKING, minute * 60.0)
-        said += [minute] * (len(trigger.handler.lines) - before)
+        said += [minute] * (len(trigger.heard.lines) - before)
     assert said == [0, 1, 3, 7, 15, 25, 35]
-    assert trigger.handler.lines == ["The thing is WORKING", *["The thing is still WORKING"] * 6]
+    assert trigger.heard.lines == ["The thing is WORKING", *["The thing is still WORKING"] * 6]
 
 
 SECONDS = st.floats(min_value=0.01, max_value=100_000)
