@@ -15,7 +15,7 @@ from airflow_vertex_persistent.operators.migration import our_arguments
 from airflow_vertex_persistent.operators.patience import answered
 from airflow_vertex_persistent.operators.resource_training import ResourceTrainingOperator
 from airflow_vertex_persistent.operators.tuning_files import write_report, write_trials
-from airflow_vertex_persistent.report import trial_table
+from airflow_vertex_persistent.report.table import trial_table
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_persistent_resource_id, seconds
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.exceptions import call_problem
 from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.report import report_html
 from airflow_vertex_persistent.trials import json_lines
 
 if TYPE_CHECKING:
@@ -41,6 +40,9 @@ def write_report(connection: Connection, job: JobSnapshot, search: TuningSnapsho
     title = f"Tuning job {ResourceName.parse(job['job']).id}"
 
     def picture() -> str:
+        # Imported here: a DAG file should not pay for it.
+        from airflow_vertex_persistent.report.page import report_html
+
         return report_html(title, search["trials"], search["goals"])
 
     return _write(connection, job, "report.html", picture, log)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.exceptions import call_problem
 from airflow_vertex_persistent.names import ResourceName
-from airflow_vertex_persistent.report import progress_line, trial_table
+from airflow_vertex_persistent.report.table import progress_line, trial_table
 from airflow_vertex_persistent.states import JobPhase, job_phase
 from airflow_vertex_persistent.trials import INFEASIBLE, best_trial, has_ended
 from airflow_vertex_persistent.triggers.sources import TuningJobSource

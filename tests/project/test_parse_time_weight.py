@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What a DAG file imports, and what those modules need.
 PARSED_ROOMS = {"operators", "sensors", "triggers", "links", "specs"}
-HEAVY = {"google", "grpc", "proto", "airflow.providers", "sqlalchemy", "pandas", "numpy"}
+HEAVY = {"google", "grpc", "proto", "airflow.providers", "sqlalchemy", "pandas", "numpy", "plotly"}
 
 
 def modules_after(statements: list[str], home: Path) -> set[str]:

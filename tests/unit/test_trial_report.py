@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
-from airflow_vertex_persistent.report import progress_line, report_html, trial_table
 from airflow_vertex_persistent.report.axes import UNSET, axis
 from airflow_vertex_persistent.report.charts import objective_chart, parameters_chart
+from airflow_vertex_persistent.report.page import report_html
+from airflow_vertex_persistent.report.table import progress_line, trial_table
 from airflow_vertex_persistent.report.values import value_text
 from airflow_vertex_persistent.trials import best_trial
 
@@ -295,6 +296,6 @@ def test_plotly_takes_every_chart(trials: list[TrialSnapshot]) -> None:
 
 def test_plotly_is_imported_when_a_page_is_made() -> None:
     """A DAG file, and the log of a task, do without Plotly."""
-    code = "import sys, airflow_vertex_persistent.report; print('plotly' in sys.modules)"
+    code = "import sys, airflow_vertex_persistent.report.page; print('plotly' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     assert ran.stdout.strip() == "False"
