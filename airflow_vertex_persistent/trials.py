@@ -46,6 +46,7 @@ class TrialSnapshot(TypedDict):
 class TuningSnapshot(TypedDict):
     """What one look at a tuning job says of its search. ``max_failed_trial_count`` is 0 for the service's rule."""
 
+    display_name: str
     goals: dict[str, str]
     max_trial_count: int
     max_failed_trial_count: int

@@ -69,5 +69,5 @@ def busy_fallback() -> None:
     say_where(train.output["fallback"], train.output["queued_seconds"])
 
 
-# [END busy_fallback]
 busy_fallback()
+# [END busy_fallback]

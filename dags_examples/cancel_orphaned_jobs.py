@@ -46,5 +46,5 @@ def cancel_orphaned_jobs() -> None:
     ).expand(region=REGIONS)
 
 
-# [END cancel_orphaned_jobs]
 cancel_orphaned_jobs()
+# [END cancel_orphaned_jobs]

@@ -81,5 +81,5 @@ def flex_start_training() -> None:
     hand_on(train.output["model_dir"])
 
 
-# [END flex_start_training]
 flex_start_training()
+# [END flex_start_training]

@@ -89,5 +89,5 @@ def gpu_failover_across_regions() -> None:
     say_where(where["region"], where["candidate"], where["queued_seconds"], where["model_dir"])
 
 
-# [END gpu_failover_across_regions]
 gpu_failover_across_regions()
+# [END gpu_failover_across_regions]

@@ -71,5 +71,5 @@ def spot_with_checkpoints() -> None:
     say_how(train.output["model_dir"])
 
 
-# [END spot_with_checkpoints]
 spot_with_checkpoints()
+# [END spot_with_checkpoints]

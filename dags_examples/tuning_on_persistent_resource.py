@@ -114,5 +114,5 @@ def tuning_on_persistent_resource() -> None:
     tell(tune.output["best_trial"], train.output["model_dir"])
 
 
-# [END tuning_on_persistent_resource]
 tuning_on_persistent_resource()
+# [END tuning_on_persistent_resource]

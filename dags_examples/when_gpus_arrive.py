@@ -76,5 +76,5 @@ def when_gpus_arrive() -> None:
     tell(gpus_are_there.output["console_url"], gpus_are_there.output["queued_seconds"])
 
 
-# [END when_gpus_arrive]
 when_gpus_arrive()
+# [END when_gpus_arrive]

@@ -24,6 +24,7 @@ def tuning_snapshot(job: HyperparameterTuningJob) -> TuningSnapshot:
     """Return what one look at a tuning job says of its trials, which lists leave out."""
     kinds = dict(_kinds(job.study_spec.parameters))
     return {
+        "display_name": job.display_name,
         # The service takes a goal that is not said for maximize.
         "goals": {
             metric.metric_id: MINIMIZE if metric.goal == _MINIMIZE else MAXIMIZE

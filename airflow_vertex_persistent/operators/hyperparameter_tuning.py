@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.trials import TuningSnapshot
 
+_NEXT_STEP = "\nNext step: "
+
 
 class HyperparameterTuningOperator(ResourceTrainingOperator):
     """
@@ -249,10 +251,18 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success; of one that a trial ended, what helps."""
         error = super().job_error(job, details)
-        if type(error) is JobFailedError and details.get("no_failure_limit"):
+        if type(error) is not JobFailedError:
+            return error
+        if metrics := details.get("unreported"):
             return JobFailedError(
-                f"{error} To let some trials fail, set max_failed_trial_count: without it the service has been seen "
-                "to end the job with a trial that fails before any has succeeded."
+                f"{str(error).rpartition(_NEXT_STEP)[0]}{_NEXT_STEP}have the code report {' and '.join(metrics)}: the "
+                "trial ended well and has reported none. The hyperparameter_metric_tag in the code must be the name in "
+                "metrics."
+            )
+        if details.get("no_failure_limit"):
+            return JobFailedError(
+                f"{error} If other parameters may do better, set max_failed_trial_count: without it the service has "
+                "been seen to end the job with a trial that fails before any has succeeded."
             )
         return error
 
@@ -264,6 +274,11 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
             return {**base, "model_dir": None, **tuning}
         search = self._search(job)
         best = best_trial_result(search["trials"], search["goals"], job["output_dir"])
+        if best is None:
+            self.log.warning(
+                "There is no best trial: none has succeeded with a finite value of %r",
+                next(iter(search["goals"]), ""),
+            )
         return {
             **base,
             **tuning,

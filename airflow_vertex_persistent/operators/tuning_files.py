@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_vertex_persistent.exceptions import call_problem
-from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.trials import json_lines
 
 if TYPE_CHECKING:
@@ -37,13 +36,12 @@ def write_report(connection: Connection, job: JobSnapshot, search: TuningSnapsho
 
     :param connection: Id of the connection, and whom to impersonate.
     """
-    title = f"Tuning job {ResourceName.parse(job['job']).id}"
 
     def picture() -> str:
         # Imported here: a DAG file should not pay for it.
         from airflow_vertex_persistent.report.page import report_html
 
-        return report_html(title, search["trials"], search["goals"])
+        return report_html(search["display_name"], search["trials"], search["goals"])
 
     return _write(connection, job, "report.html", picture, log)
 

@@ -36,14 +36,14 @@ class _Column(NamedTuple):
 
 def progress_line(trials: Sequence[TrialSnapshot], goals: Goals, max_trial_count: int) -> str:
     """
-    Return how far a tuning job is: ``7 of 20 trials done (1 failed), 2 running; best: trial 5, accuracy 0.95``.
+    Return how far a tuning job is: ``7 of 20 trials done (1 infeasible), 2 running; best: trial 5, accuracy 0.95``.
 
     :param max_trial_count: How many trials the job makes.
     """
     counts = trial_counts(trials)
     text = f"{counts['succeeded'] + counts['infeasible']} of {max_trial_count} trials done"
     if counts["infeasible"]:
-        text += f" ({counts['infeasible']} failed)"
+        text += f" ({counts['infeasible']} infeasible)"
     if counts["running"]:
         text += f", {counts['running']} running"
     best = best_trial(trials, goals)
@@ -83,10 +83,10 @@ def _columns(
     ]
     after = [_Column(["seconds", *map(_seconds, shown)])]
     reasons = ["" if trial["metrics"] else first_line(trial["infeasible_reason"]) for trial in shown]
-    if any(reasons):
-        after.append(_Column(["", *(cut(reason, _REASON) for reason in reasons)], right=False))
+    reason_room = min(_REASON, max(map(len, reasons), default=0))
 
     room = WIDTH - sum(column.width + len(_GAP) for column in (*before, *after))
+    room -= reason_room and reason_room + len(_GAP)
     columns, left_out = [], []
     for name, values in _measured_and_given(shown, goals):
         column = _Column(
@@ -99,6 +99,8 @@ def _columns(
         else:
             left_out.append(name)
             room += column.width + len(_GAP)
+    if any(reasons):
+        after.append(_Column(["", *(cut(reason, reason_room + room) for reason in reasons)], right=False))
     return [*before, *columns, *after], left_out
 
 

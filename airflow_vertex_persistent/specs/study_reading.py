@@ -35,6 +35,7 @@ _STOPPING = {
 _STOPPING_FIELDS = {name: field for field in _STOPPING.values() for name in (field, camel_case(field))}
 _KINDS = ("double_value_spec", *CONDITIONS)
 _LOG_SCALES = {SCALES["log"], SCALES["reverse_log"]}
+_ONE_OF = "write one of double(...), integer(...), discrete(...) and categorical(...)"
 _ID = re.compile(r"\S+")
 _MAX_DISCRETE = 1000
 _LEAST_APART = 1e-10  # StudySpec.ParameterSpec.DiscreteValueSpec
@@ -115,8 +116,12 @@ def _metrics(value: Any, message: Descriptor, problems: Problems) -> list[dict[s
         problems.add_hidden("metrics", "write what to make larger or smaller, like {'accuracy': 'maximize'}")
     metrics = []
     for path, written in listed.items():
-        if isinstance(written, Mapping) and "goal" in written:
-            written = {**written, "goal": _word(written["goal"], _GOALS)}  # noqa: PLW2901
+        if isinstance(written, Mapping) and written.get("goal") is not None:
+            goal = _word(written["goal"], _GOALS)
+            if isinstance(goal, str) and goal not in (*_GOALS.values(), _UNSPECIFIED_GOAL):
+                problems.add(f"{path}.goal", goal, "write 'maximize' or 'minimize'")
+                goal = None
+            written = {**written, "goal": goal}  # noqa: PLW2901
         metrics.append(metric := read_message(written, message, path, problems))
         _check_id(metric, "metric_id", path, problems)
         if "goal" not in metric and isinstance(value, Mapping):
@@ -142,7 +147,10 @@ def _parameters(value: Any, message: Descriptor, problems: Problems) -> list[dic
         problems.add_hidden("parameters", "write what to search, like {'learning_rate': double(1e-4, 1e-1)}")
     parameters = []
     for path, spec in listed.items():
-        if isinstance(spec, Mapping) and "parent_values" in spec:
+        if not isinstance(spec, Mapping):
+            problems.add_hidden(path, _ONE_OF)
+            continue
+        if "parent_values" in spec:
             fix = "goes with a child: write this parameter among the children of another one, or leave it out"
             problems.add_hidden(f"{path}.parent_values", fix)
             continue
@@ -188,9 +196,7 @@ def _check_parameter(parameter: Mapping[str, Any], path: str, problems: Problems
     _check_id(parameter, "parameter_id", path, problems)
     kinds = [kind for kind in _KINDS if kind in parameter]
     if len(kinds) != 1:
-        problems.add_hidden(
-            path, "write one of double(...), integer(...), discrete(...) and categorical(...)"
-        )
+        problems.add_hidden(path, _ONE_OF)
         return
     (kind,) = kinds
     spec, where = parameter[kind], f"{path}.{kind}"
@@ -232,8 +238,10 @@ def _check_numbers(
         numbers = [bound for bound in bounds.values() if bound is not None]
         if numbers != sorted(numbers):
             problems.add(f"{where}.max_value", numbers[1], f"must not be less than min_value, {numbers[0]}")
-    if parameter.get("scale_type") in _LOG_SCALES and any(number <= 0 for number in numbers):
-        problems.add(f"{path}.scale_type", parameter["scale_type"], "needs values that are all above 0")
+    low = min(numbers, default=1)
+    if parameter.get("scale_type") in _LOG_SCALES and low <= 0:
+        fix = f"needs values that are all above 0, which {low} is not"
+        problems.add(f"{path}.scale_type", parameter["scale_type"], fix)
 
 
 def _check_children(parameter: Mapping[str, Any], kind: str, path: str, problems: Problems) -> None:
@@ -251,8 +259,17 @@ def _check_children(parameter: Mapping[str, Any], kind: str, path: str, problems
             problems.add_hidden(f"{where}.parent_values", fix)
         for value in values or []:
             if not _can_be(value, parameter[kind], kind):
-                problems.add(f"{where}.parent_values", value, "is no value of the parent")
+                problems.add(
+                    f"{where}.parent_values", value, f"is no value of the parent: {_values(parameter[kind])}"
+                )
         _check_parameter(child, where, problems)
+
+
+def _values(spec: Mapping[str, Any]) -> str:
+    """Return what a parent can be, for an error."""
+    if "values" in spec:
+        return ", ".join(map(str, spec["values"]))
+    return f"{spec.get('min_value')} to {spec.get('max_value')}"
 
 
 def _can_be(value: Any, spec: Mapping[str, Any], kind: str) -> bool:

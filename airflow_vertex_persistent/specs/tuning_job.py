@@ -93,11 +93,14 @@ def _counts(wanted: Mapping[str, Any], own: Mapping[str, Any], problems: Problem
     counts: dict[str, int] = {"parallel_trial_count": 1}
     for field in COUNT_FIELDS:
         written = own.get(field) if wanted[field] is None else wanted[field]
-        if written is not None or field == "max_trial_count":
-            counts[field] = whole_number(field, written, problems, least=least[field]) or least[field]
-    most = counts["max_trial_count"]
+        if written is None and field != "max_trial_count":
+            continue
+        number = whole_number(field, written, problems, least=least[field])
+        if number is not None:
+            counts[field] = number
+    most = counts.get("max_trial_count")
     for field in ("parallel_trial_count", "max_failed_trial_count"):
-        if counts.get(field, 0) > most:
+        if most is not None and counts.get(field, 0) > most:
             problems.add(field, counts[field], f"must not be more than max_trial_count, {most}")
     return counts
 

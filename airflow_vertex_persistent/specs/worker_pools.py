@@ -153,7 +153,7 @@ def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Proble
         )
     elif replicas is not None and replicas < 1:
         problems.add(f"{path}.replica_count", replicas, "must be 1 or more")
-    machine, disk = pool.pop("machine_spec", None) or {}, pool.pop("disk_spec", None) or {}
+    machine, disk = _said(pool.pop("machine_spec", None) or {}), pool.pop("disk_spec", None) or {}
     if not machine.get("machine_type") and (machine or not warm):
         problems.add_hidden(f"{path}.machine_spec.machine_type", "say a machine type, like 'n1-standard-8'")
     check_accelerators(machine, f"{path}.machine_spec", problems)
@@ -163,6 +163,13 @@ def _complete_pool(pool: dict[str, Any], index: int, path: str, problems: Proble
     # What is left out of a worker pool on a persistent resource, that resource will tell.
     pool |= {field: spec for field, spec in (("machine_spec", machine), ("disk_spec", disk)) if spec}
     _check_work(pool, path, problems)
+
+
+def _said(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine without accelerators that say that there are none, as the API has it by default."""
+    none = {"accelerator_type": (None, "ACCELERATOR_TYPE_UNSPECIFIED"), "accelerator_count": (None, 0)}
+    says_none = all(machine.get(field) in values for field, values in none.items())
+    return {field: value for field, value in machine.items() if not (says_none and field in none)}
 
 
 def complete_disk(disk: Mapping[str, Any] | None, machine_type: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.exceptions import call_problem
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.triggers.watch import Watch, WatchEvent
 
 
+# How the error of a tuning job has been seen to name a trial.
+_TRIAL_TEXT = re.compile(r"trial #?(\d+)", re.IGNORECASE)
+
+
 class TuningJobTrigger(TrainingJobTrigger):
     """
     Waits until a tuning job has ended, and cancels it when its task is killed while deferred.
 
     Its trials show in the log as they finish, about once a minute: lists leave them out, so that each look at them is
-    a call of its own. The event of a failed job carries the last lines of the log of the trial that failed last.
+    a call of its own. The event of a failed job carries the last lines of the log of the trial that failed.
 
     :param kwargs: See :class:`~airflow_vertex_persistent.triggers.training_job.TrainingJobTrigger`.
     """
@@ -55,7 +60,8 @@ class TuningJobTrigger(TrainingJobTrigger):
     ) -> WatchEvent | None:
         """Tell of trials, which only some looks at the job see, and never the event."""
         if snapshot is not None and "tuning" in snapshot:
-            self._tell(snapshot["tuning"])
+            if job_phase(snapshot["state"]) is not JobPhase.SUCCEEDED:  # then the task itself shows them all
+                self._tell(snapshot["tuning"])
             snapshot = {field: value for field, value in snapshot.items() if field != "tuning"}
         return await super()._saw(watch, hook, snapshot)
 
@@ -73,7 +79,7 @@ class TuningJobTrigger(TrainingJobTrigger):
 
     async def details(self, hook: TrainingJobAsyncHook, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
         """
-        Return how far a job got that did not succeed, and if it failed the end of the log of its last failed trial.
+        Return how far a job got that did not succeed, and if it failed the end of the log of the trial that did.
 
         Only for that is it looked at once more: a task whose job has succeeded reads the trials itself.
         """
@@ -87,15 +93,33 @@ class TuningJobTrigger(TrainingJobTrigger):
             return {"log_problem": str(error)}
         self._tell(tuning)
         found: dict[str, Any] = {"tuning": self._said}
-        if trial := _failed_last(tuning["trials"]):
+        if trial := _failed_trial(tuning["trials"], snapshot["error_message"]):
             job, reason = ResourceName.parse(str(trial["custom_job"])), trial["infeasible_reason"]
             found |= {"log_of": f"trial {trial['id']}, custom job {job.id}"}
             found |= await log_end(hook, job, reason, snapshot["create_time"])
             found["no_failure_limit"] = not tuning["max_failed_trial_count"]
+            found["unreported"] = await self._has_succeeded(hook, job) and list(tuning["goals"])
         return found
 
+    @staticmethod
+    async def _has_succeeded(hook: TrainingJobAsyncHook, job: ResourceName) -> bool:
+        """Tell whether the job of an infeasible trial has succeeded: then it has reported nothing that counts."""
+        try:
+            return job_phase((await hook.snapshot(job))["state"]) is JobPhase.SUCCEEDED
+        except Exception as error:
+            if call_problem(error) is None:
+                raise
+            return False
 
-def _failed_last(trials: list[TrialSnapshot]) -> TrialSnapshot | None:
-    """Return the trial that failed last, of those that have got a job."""
+
+def _failed_trial(trials: list[TrialSnapshot], text: str) -> TrialSnapshot | None:
+    """
+    Return the trial that has failed: the one that the error of the job names, else the first to end.
+
+    Those that ended later may have been cancelled for it, and are INFEASIBLE too.
+    """
     failed = [trial for trial in trials if trial["state"] == INFEASIBLE and trial["custom_job"]]
-    return max(failed, key=lambda trial: trial["end_time"] or "", default=None)
+    if match := _TRIAL_TEXT.search(text):
+        named = [trial for trial in failed if trial["id"] == match[1]]
+        failed = named or failed
+    return min(failed, key=lambda trial: trial["end_time"] or "", default=None)

@@ -65,11 +65,11 @@ def running(number: int) -> TrialSnapshot:
     [
         ([], "0 of 20 trials done"),
         ([running(1), running(2)], "0 of 20 trials done, 2 running"),
-        ([trial(1)], "1 of 20 trials done (1 failed)"),
+        ([trial(1)], "1 of 20 trials done (1 infeasible)"),
         ([trial(1, 0.5)], "1 of 20 trials done; best: trial 1, accuracy 0.5"),
         (
             [trial(1), trial(2, 0.9512345), trial(3, 0.5), running(4), running(5)],
-            "3 of 20 trials done (1 failed), 2 running; best: trial 2, accuracy 0.95123",
+            "3 of 20 trials done (1 infeasible), 2 running; best: trial 2, accuracy 0.95123",
         ),
     ],
 )
@@ -92,10 +92,16 @@ def test_the_legend_needs_the_best_trial() -> None:
 
 
 def test_a_long_reason_is_cut() -> None:
-    """Of a reason there are 60 characters at most, which are enough to know it again."""
-    long = trial(1, infeasible_reason="The replica exited with a non-zero status of 1. " * 3)
-    (_, row) = trial_table([long], GOALS, None).splitlines()
-    assert row.endswith("  The replica exited with a non-zero status of 1. The replica…")
+    """Of a reason there is what fits, and 60 characters where there are many parameters."""
+    reason = "The replica exited with a non-zero status of 1. " * 4
+    (_, row) = trial_table([trial(1, infeasible_reason=reason)], GOALS, None).splitlines()
+    assert 150 < len(row) <= 160
+    assert row.endswith("…")
+    many = {f"parameter_{number}": number for number in range(30)}
+    (_, row, *_) = trial_table(
+        [trial(1, infeasible_reason=reason, parameters=many)], GOALS, None
+    ).splitlines()
+    assert "  The replica exited with a non-zero status of 1. The replica" in row
 
 
 def test_no_trials_are_a_table_too() -> None:

@@ -194,7 +194,7 @@ def test_a_first_trial_that_fails_ends_the_job(
     number = job.trials[0].custom_job.rpartition("/")[2]
     assert f"The log of trial 1, custom job {number} ends:" in text
     assert "is too large" in text
-    assert "Trials: 1 of 4 trials done (1 failed)" in text
+    assert "Trials: 1 of 4 trials done (1 infeasible)" in text
     assert "set max_failed_trial_count" in text
 
 
@@ -246,7 +246,7 @@ def test_a_limit_on_failures_that_is_there_is_not_asked_for(
     error = run_dag().error()
     assert type(error) is JobFailedError
     assert "set max_failed_trial_count" not in str(error)
-    assert "2 of 4 trials done (2 failed)" in str(error)
+    assert "2 of 4 trials done (2 infeasible)" in str(error)
     assert len(empty_cloud.tuning_jobs()) == 1
 
 
@@ -296,3 +296,42 @@ def test_a_quota_that_is_used_up_says_which(
     assert str(error).startswith("Vertex AI has not created the tuning job: ")
     assert "'preemptible' in their name" in str(error)
     assert not empty_cloud.tuning_jobs()
+
+
+def test_the_log_is_that_of_the_trial_that_failed(
+    empty_cloud: Cloud, tune: Tune, run_dag: Callable[[], Run], *, deferrable: bool
+) -> None:
+    """Not of one that was cancelled since, which is infeasible too."""
+    tune(
+        "--fail_above=1.5",
+        "--seconds=60",
+        parameters={"x": integer(1, 2)},
+        algorithm="grid",
+        max_trial_count=2,
+        deferrable=deferrable,
+    )
+    text = str(run_dag().error())
+    (job,) = empty_cloud.tuning_jobs()
+    failed = next(trial for trial in job.trials if trial.parameters[0].value == 2)
+    assert f"The log of trial {failed.id}, custom job {failed.custom_job.rpartition('/')[2]} ends:" in text
+    assert "2.0 is too large" in text
+
+
+def test_a_metric_that_the_code_does_not_report(
+    empty_cloud: Cloud, tune: Tune, run_dag: Callable[[], Run]
+) -> None:
+    """The error says so, and nothing else that would not help; where it is no error, the log does."""
+    tune(metrics={"accuracy": "maximize"}, max_trial_count=1, parallel_trial_count=1)
+    text = str(run_dag().error())
+    assert "Next step: have the code report accuracy" in text
+    assert "max_failed_trial_count" not in text
+    assert len(empty_cloud.tuning_jobs()) == 1
+
+
+def test_a_search_without_a_best_trial(empty_cloud: Cloud, tune: Tune, run_dag: Callable[[], Run]) -> None:
+    """It succeeds, and hands on that there is none."""
+    tune(metrics={"accuracy": "maximize"}, max_trial_count=2, max_failed_trial_count=2)
+    result = run_dag().result()
+    assert (result["best_trial"], result["model_dir"]) == (None, None)
+    assert result["trial_counts"]["infeasible"] == 2
+    assert len(empty_cloud.tuning_jobs()) == 1

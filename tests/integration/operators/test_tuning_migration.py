@@ -31,7 +31,11 @@ PROJECT, REGION, BUCKET = "demo-project", "europe-west4", "gs://nightly-models"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 IMAGE = "europe-west4-docker.pkg.dev/acme/training/small:1"
 POOL = {
-    "machine_spec": {"machine_type": "n1-standard-4"},
+    "machine_spec": {
+        "machine_type": "n1-standard-4",
+        "accelerator_type": "ACCELERATOR_TYPE_UNSPECIFIED",
+        "accelerator_count": 0,
+    },
     "replica_count": 1,
     "container_spec": {"image_uri": IMAGE, "args": ["tune"], "env": [{"name": "EPOCHS", "value": "3"}]},
 }

@@ -216,7 +216,7 @@ def test_what_a_custom_job_asks_for_is_not_changed_by_tuning() -> None:
         (categorical([]), "parameters['p'].categorical_value_spec.values: write at least one text"),
         ({**categorical(["a"]), "scale_type": "log"}, "leave it out: texts have no scale"),
         ({}, "parameters['p']: write one of double(...), integer(...)"),
-        (7, "parameters['p']: write a mapping with the fields of ParameterSpec"),
+        (7, "parameters['p']: write one of double(...), integer(...)"),
         (double(0, 1, parent_values=["a"]), "parameters['p'].parent_values: goes with a child"),
         (
             {"double_value_spec": {"min_value": 0, "max_value": 1, "default_value": 0}},
@@ -249,7 +249,7 @@ def test_what_a_custom_job_asks_for_is_not_changed_by_tuning() -> None:
         ),
         (
             integer(1, 3, children={"c": double(0, 1, parent_values=[4])}),
-            "parameters['p'].children['c'].parent_values = 4: is no value of the parent",
+            "parameters['p'].children['c'].parent_values = 4: is no value of the parent: 1 to 3",
         ),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
     [
         ({"metrics": {}}, "metrics: write what to make larger or smaller"),
         ({"metrics": {"a b": "maximize"}}, "metrics['a b'].metric_id = 'a b': write a name without spaces"),
-        ({"metrics": {"a": "up"}}, "metrics['a'].goal = 'up': is no GoalType"),
+        ({"metrics": {"a": "up"}}, "metrics['a'].goal = 'up': write 'maximize' or 'minimize'"),
         ({"metrics": [{"metric_id": "a"}, {"metric_id": "a"}]}, "metrics = 'a': is there twice"),
         ({"parameters": None}, "parameters: write what to search"),
         (
@@ -275,6 +275,10 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
         ({"early_stopping": "mad"}, "early_stopping = 'mad': write 'median', 'decay_curve'"),
         ({"early_stopping": {"median": {}}}, "or a mapping of one of median_automated_stopping_spec"),
         ({"max_trial_count": None}, "max_trial_count = None: write a whole number, 1 or more"),
+        (
+            {"max_trial_count": "four", "parallel_trial_count": 2},
+            "max_trial_count = 'four': write a whole number, 1 or more",
+        ),
         (
             {"parallel_trial_count": 11},
             "parallel_trial_count = 11: must not be more than max_trial_count, 10",

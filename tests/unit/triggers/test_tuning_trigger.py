@@ -36,6 +36,7 @@ def look(state: str, *trials: dict[str, Any]) -> dict[str, Any]:
     """Return what one look at the job says."""
     ended = state not in {"RUNNING", "PENDING"}
     tuning = {
+        "display_name": "search",
         "goals": {"accuracy": "maximize"},
         "max_trial_count": 4,
         "max_failed_trial_count": 0,
@@ -114,7 +115,7 @@ def test_trials_show_once_each_as_they_end() -> None:
     assert [row.split()[:3] for row in rows] == [["*", "1", "SUCCEEDED"]]
     assert legend == "* the best trial"
     summary, _, *rows, _ = three.splitlines()
-    assert summary == "3 of 4 trials done (1 failed); best: trial 3, accuracy 0.95"
+    assert summary == "3 of 4 trials done (1 infeasible); best: trial 3, accuracy 0.95"
     assert [row.replace("*", "").split()[0] for row in rows] == ["2", "3"]
     assert rows[0].endswith("out of memory")
     assert event["status"] == "settled"
