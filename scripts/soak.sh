@@ -66,9 +66,9 @@ lowest_versions() {
         run_tests "$scratch/lowest"
 }
 
-# Every kill and stop, again and again.
+# Every kill and stop, again and again, those included that take a soak run.
 kills() {
-    KILL_ROUNDS=3 .venv/bin/python -m pytest -p no:cacheprovider "${STOPS[@]}"
+    KILL_ROUNDS=3 .venv/bin/python -m pytest -p no:cacheprovider -m "soak or not soak" "${STOPS[@]}"
 }
 
 # The whole night, every kill and stop, and two hundred submissions at once, with Airflow's metadata in PostgreSQL, in
@@ -89,7 +89,7 @@ postgresql() {
         python=$0 failed=0
         run_in night tests/system/test_{nightly_retraining,machines_from_trigger}.py || failed=1
         run_in many -m soak tests/system/test_many_submissions.py || failed=1
-        KILL_ROUNDS=3 run_in stops "$@" || failed=1
+        KILL_ROUNDS=3 run_in stops -m "soak or not soak" "$@" || failed=1
         exit $failed
     ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
 }
