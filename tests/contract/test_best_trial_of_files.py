@@ -50,9 +50,11 @@ def reports_of(tuning: Tuning, job: CustomJob) -> dict[str, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("metric", "goal"), [("loss", "minimize"), ("accuracy", "maximize")])
-@pytest.mark.parametrize("selection", ["LAST_MEASUREMENT", "BEST_MEASUREMENT"])
+@pytest.mark.parametrize(
+    ("metric", "goal", "selection"),
+    [("loss", "minimize", "LAST_MEASUREMENT"), ("accuracy", "maximize", "BEST_MEASUREMENT")],
+)
+@pytest.mark.parametrize("seed", range(5))
 def test_the_best_trial_is_that_of_the_files(
     tuning_with: Callable[..., Tuning], seed: int, metric: str, goal: str, selection: str
 ) -> None:

@@ -31,8 +31,15 @@ KILL_ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests on the stage run one after the other, at the end: it is there for no other test."""
-    items.sort(key=lambda item: "stage" in getattr(item, "fixturenames", ()))
+    """Let the tests on the stage run one after the other, at the end or in a process of their own."""
+    items.sort(key=_is_on_stage)
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("stage" if _is_on_stage(item) else "nights"))
+
+
+def _is_on_stage(item: pytest.Item) -> bool:
+    return "stage" in getattr(item, "fixturenames", ())
 
 
 @dataclass
