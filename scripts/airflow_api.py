@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-_TRIES = 3
+_TRIES = 10
 
 
 class AirflowApi:

@@ -7,8 +7,7 @@ cd "$(dirname "$0")/.."
 
 # Most of these wait for emulators most of the time. A file stays together: it shares its emulator.
 "$1" -m pytest -p no:cacheprovider -m "not soak" --ignore=tests/system --numprocesses=4 --dist=loadfile
-# Two Airflows side by side, which is as much as two processors bear: one whose tasks and processes are stopped, and
-# one after the other those that run whole nights.
+# Each of these files has an Airflow of its own, which is as much as two processors bear.
 python=$1
 shift
-"$python" -m pytest -p no:cacheprovider -m "not soak" --numprocesses=2 --dist=loadgroup "${@:-tests/system}"
+"$python" -m pytest -p no:cacheprovider -m "not soak" "${@:-tests/system}"

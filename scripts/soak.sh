@@ -94,12 +94,12 @@ postgresql() {
     ' "$scratch/postgresql/bin/python" "${STOPS[@]}"
 }
 
-# The tests that look at Airflow's pages in headless Chromium.
+# The tests that look at Airflow's pages in headless Chromium, and the demo that is interrupted.
 browser() {
     if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
         as_root apt-get update -qq && as_root apt-get install -qq -y chromium chromium-driver >/dev/null || return 1
     fi
-    .venv/bin/python -m pytest -p no:cacheprovider -m soak tests/system/test_browser.py
+    .venv/bin/python -m pytest -p no:cacheprovider -m soak tests/system/test_browser.py tests/system/test_demo.py
 }
 
 as_root() {

@@ -29,19 +29,10 @@ RUN_TIMEOUT = 400.0
 KILL_ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let the tests on the stage run in a process of their own, if there are several."""
-    item.add_marker(pytest.mark.xdist_group("stage" if _is_on_stage(item) else "nights"))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests on the stage run one after the other, at the end: it is there for no other test."""
-    items.sort(key=_is_on_stage)
-
-
-def _is_on_stage(item: pytest.Item) -> bool:
-    return "stage" in getattr(item, "fixturenames", ())
+    items.sort(key=lambda item: "stage" in getattr(item, "fixturenames", ()))
 
 
 @dataclass

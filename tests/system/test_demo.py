@@ -103,6 +103,7 @@ def test_the_demo_shows_a_night_from_start_to_end(demo: RunningDemo) -> None:
     assert not list(demo.scratch.iterdir())
 
 
+@pytest.mark.soak  # it takes a demo of its own, a minute
 def test_ctrl_c_ends_the_demo_with_everything_it_started(demo: RunningDemo) -> None:
     """While trials run, Ctrl-C ends emulator, Airflow and the trials, and removes what they wrote."""
     demo.run_until(lambda: bool(re.search(r"tune +deferred +job \d+ RUNNING", demo.output)))
