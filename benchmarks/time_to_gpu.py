@@ -24,13 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.cloud.aiplatform_v1 import JobServiceClient
 from google.cloud.aiplatform_v1.types import JobState
 from local_emulator import PROJECT, start_emulator
+from only_attempt import context
 from processes import Processes
 from rich.console import Console
 from rich.table import Table
@@ -152,29 +152,6 @@ class Outcome:
     came: bool
 
 
-class Store(dict[str, Any]):
-    """A task state store in memory."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        self[key] = value
-
-
-def context(run: Run) -> Any:
-    """Return what an operator sees of Airflow in the only attempt of a task."""
-    ti = SimpleNamespace(
-        dag_id="bench",
-        task_id="train",
-        run_id=f"{run.way}-{run.seed}",
-        map_index=-1,
-        try_number=1,
-        max_tries=0,
-        start_date=datetime.now(UTC),
-        xcom_push=lambda **_: None,
-    )
-    return {"ti": ti, "task_state_store": Store(), "dag": SimpleNamespace(fileloc=__file__)}
-
-
 def look_for_one(run: Run, control: EmulatorControl) -> tuple[datetime, str | None]:
     """Run one task; return when it began, and the name of the job that it says was trained."""
     operator = FlexStartTrainingOperator(
@@ -191,7 +168,7 @@ def look_for_one(run: Run, control: EmulatorControl) -> tuple[datetime, str | No
         control.set_stock(f"{region}/{MACHINE}", Scarcity(run.seed).stock(place))
     began = datetime.now(UTC)
     try:
-        return began, str(operator.execute(context(run))["job"])
+        return began, str(operator.execute(context("train", f"{run.way}-{run.seed}"))["job"])
     except VertexTrainingError:
         return began, None
 

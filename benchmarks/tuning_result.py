@@ -16,15 +16,14 @@ import logging
 import os
 import tempfile
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from google.cloud.aiplatform import hyperparameter_tuning
 from google_tuning import google_result
 from local_emulator import CONNECTION, PROJECT
+from only_attempt import context
 from rich.console import Console
 from rich.table import Table
 
@@ -48,29 +47,6 @@ tune = HyperTune()
 for step in range(1, int(flags["reports"]) + 1):
     tune.report_hyperparameter_tuning_metric("loss", (float(flags["x"]) - 3) ** 2 + 1 / step, global_step=step)
 """
-
-
-class Store(dict[str, Any]):
-    """A task state store in memory."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        self[key] = value
-
-
-def context() -> Any:
-    """Return what an operator sees of Airflow in the only attempt of a task."""
-    ti = SimpleNamespace(
-        dag_id="bench",
-        task_id="tune",
-        run_id="bench",
-        map_index=-1,
-        try_number=1,
-        max_tries=0,
-        start_date=datetime.now(UTC),
-        xcom_push=lambda **_: None,
-    )
-    return {"ti": ti, "task_state_store": Store(), "dag": SimpleNamespace(fileloc=__file__)}
 
 
 def arguments(trials: int, reports: int, at_once: int) -> dict[str, Any]:
@@ -139,7 +115,7 @@ def main() -> None:
             tune = HyperparameterTuningOperator(
                 task_id="tune", poll_interval=1, deferrable=False, save_trials=True, **given
             )
-            ours = tune.execute(context())
+            ours = tune.execute(context("tune", "bench"))
             seconds = time.monotonic() - began
             theirs = google_result(ours["job"], given)
 
