@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.states import JobSnapshot
 
+    ErrorAndFix = tuple[type["VertexTrainingError"], str]
+
 
 class VertexTrainingError(Exception):
     """Base of everything that can go wrong once a request was good."""
@@ -204,13 +206,15 @@ def job_error(snapshot: JobSnapshot, details: Mapping[str, Any] | None = None) -
     look at and the next step.
 
     :param details: What the trigger found: ``log_lines``, or ``log_problem``; with ``log_of`` whose log that is, if
-        it is not the job's own; ``tuning``, how far a tuning job got.
+        it is not the job's own; of a tuning job ``tuning``, how far it got, ``unreported``, the metrics that a trial
+        lacks, and ``no_failure_limit``, if the service alone says how many trials may fail.
     """
-    error_class, next_step = _job_error_class(snapshot)
+    details = details or {}
+    error_class, next_step = _job_error_class(snapshot, details)
     name = ResourceName.parse(snapshot["job"])
     text = snapshot["error_message"] or "the service gave no reason"
     return error_class(
-        f"{name} ended in {snapshot['state']}: {text}\n{_details_text(details or {})}"
+        f"{name} ended in {snapshot['state']}: {text}\n{_details_text(details)}"
         f"Console: {job_console_url(name)}\nLogs: {job_logs_url(name)}\nNext step: {next_step}"
     )
 
@@ -226,7 +230,7 @@ def _details_text(details: Mapping[str, Any]) -> str:
     return text
 
 
-def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str]:
+def _job_error_class(snapshot: JobSnapshot, details: Mapping[str, Any]) -> ErrorAndFix:
     text, cancelled = snapshot["error_message"], job_phase(snapshot["state"]) is JobPhase.CANCELLED
     if _waited_in_vain(snapshot):
         return MaxWaitExceededError, capacity_next_step(snapshot["strategy"], tuning=_is_tuning(snapshot))
@@ -236,18 +240,29 @@ def _job_error_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], 
     if _ran_out_of_time(snapshot):
         return JobTimedOutError, "raise max_run_duration, or make the training resume from its checkpoints."
     if cancelled:
-        return (
-            JobCancelledError,
-            "find out who cancelled it, or deleted its persistent resource; clear the task to run it again.",
-        )
+        fix = "find out who cancelled it, or deleted its persistent resource; clear the task to run it again."
+        return JobCancelledError, fix
+    return JobFailedError, _failed_next_step(text, details)
+
+
+def _failed_next_step(text: str, details: Mapping[str, Any]) -> str:
+    if metrics := details.get("unreported"):
+        fix = f"have the code report {' and '.join(metrics)}: the trial ended well and has reported none."
+        return f"{fix} The hyperparameter_metric_tag in the code must be the name in metrics."
     where = "the log of the replica named above" if failed_replica(text) else "the end of its log"
-    return JobFailedError, f"read {where}; a retry runs the same code again."
+    fix = f"read {where}; a retry runs the same code again."
+    if details.get("no_failure_limit"):
+        fix += (
+            " If other parameters may do better, set max_failed_trial_count: without it the service has been "
+        )
+        fix += "seen to end the job with a trial that fails before any has succeeded."
+    return fix
 
 
-def _told_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str] | None:
+def _told_class(snapshot: JobSnapshot) -> ErrorAndFix | None:
     text, code = snapshot["error_message"], snapshot["error_code"]
-    exhausted, tuning = code == _RESOURCE_EXHAUSTED, _is_tuning(snapshot)
-    if short_of := _shortage(text, snapshot["strategy"], exhausted=exhausted, tuning=tuning):
+    exhausted = code == _RESOURCE_EXHAUSTED
+    if short_of := _shortage(text, snapshot["strategy"], exhausted=exhausted, tuning=_is_tuning(snapshot)):
         return short_of
     if (code == _INTERNAL or _INTERRUPTED_TEXT.search(text)) and not _EXIT_TEXT.search(text):
         return JobInterruptedError, "try again; if it happens again, look at the service's status."
@@ -256,7 +271,7 @@ def _told_class(snapshot: JobSnapshot) -> tuple[type[VertexTrainingError], str] 
 
 def _shortage(
     text: str, strategy: str | None, *, exhausted: bool = False, tuning: bool = False
-) -> tuple[type[VertexTrainingError], str] | None:
+) -> ErrorAndFix | None:
     """Return which error a text of the service is that speaks of a lack of quota or of machines."""
     if _QUOTA_TEXT.search(text):
         return QuotaExceededError, quota_next_step(strategy)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from urllib.parse import quote
 
 from airflow.providers.google.common.consts import CLIENT_INFO
@@ -39,7 +40,7 @@ class StorageHook(GoogleBaseHook):
         :param content_type: For example ``text/html``.
         """
         bucket, _, name = uri.removeprefix("gs://").partition("/")
-        blob = self._client().bucket(bucket).blob(name)
+        blob = self._client.bucket(bucket).blob(name)
         blob.upload_from_string(
             text.encode(),
             content_type=f"{content_type}; charset=utf-8",
@@ -56,6 +57,7 @@ class StorageHook(GoogleBaseHook):
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         return f"{host}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
 
+    @cached_property
     def _client(self) -> Client:
         if _emulator():
             return Client(project="emulator", credentials=AnonymousCredentials())

@@ -6,7 +6,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow_vertex_persistent.exceptions import JobFailedError
 from airflow_vertex_persistent.links import TuningReportLink
 from airflow_vertex_persistent.names import TUNING_JOBS, ResourceName
 from airflow_vertex_persistent.operators.base import typed_errors
@@ -28,19 +27,16 @@ from airflow_vertex_persistent.trials import best_trial, best_trial_result, tria
 from airflow_vertex_persistent.triggers.tuning_job import TuningJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
-    from airflow_vertex_persistent.exceptions import VertexTrainingError
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.operators.execution import Execution
     from airflow_vertex_persistent.operators.waiting import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.trials import TuningSnapshot
-
-_NEXT_STEP = "\nNext step: "
 
 
 class HyperparameterTuningOperator(ResourceTrainingOperator):
@@ -248,24 +244,6 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         else:
             super().check_refusal(error, request, execution)
 
-    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
-        """Return the error of a job that has ended without success; of one that a trial ended, what helps."""
-        error = super().job_error(job, details)
-        if type(error) is not JobFailedError:
-            return error
-        if metrics := details.get("unreported"):
-            return JobFailedError(
-                f"{str(error).rpartition(_NEXT_STEP)[0]}{_NEXT_STEP}have the code report {' and '.join(metrics)}: the "
-                "trial ended well and has reported none. The hyperparameter_metric_tag in the code must be the name in "
-                "metrics."
-            )
-        if details.get("no_failure_limit"):
-            return JobFailedError(
-                f"{error} If other parameters may do better, set max_failed_trial_count: without it the service has "
-                "been seen to end the job with a trial that fails before any has succeeded."
-            )
-        return error
-
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
         base = super().result(job, execution) if self._on_resource else training_result(job)
@@ -304,12 +282,18 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
 
     def _written(self, job: JobSnapshot, search: TuningSnapshot) -> dict[str, str | None]:
         """Write what is to be written of the search, and return where it is."""
-        connection = (self.gcp_conn_id, self.impersonation_chain)
-        written: dict[str, str | None] = {}
-        for field, write in (("trials", write_trials), ("report", write_report)):
-            if boolean(f"save_{field}", getattr(self, f"save_{field}"), Problems(self.subject)):
-                written[f"{field}_uri"] = write(connection, job, search, self.log)
-        return written
+        writers = {"trials": write_trials, "report": write_report}
+        wanted = [
+            name
+            for name in writers
+            if boolean(f"save_{name}", getattr(self, f"save_{name}"), Problems(self.subject))
+        ]
+        if not wanted:
+            return {}
+        from airflow_vertex_persistent.hooks.storage import StorageHook
+
+        hook = StorageHook(self.gcp_conn_id, self.impersonation_chain)
+        return {f"{name}_uri": writers[name](hook, job, search, self.log) for name in wanted}
 
     def _succeeded(self, job: JobSnapshot) -> dict[str, Any]:
         result = super()._succeeded(job)

@@ -9,33 +9,24 @@ from airflow_vertex_persistent.exceptions import call_problem
 from airflow_vertex_persistent.trials import json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from airflow.sdk.types import Logger
 
+    from airflow_vertex_persistent.hooks.storage import StorageHook
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.trials import TuningSnapshot
-
-    Connection = tuple[str, str | Sequence[str] | None]
 
 _CONTENT_TYPES = {"trials.jsonl": "application/jsonl", "report.html": "text/html"}
 
 
-def write_trials(connection: Connection, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
-    """
-    Write all trials as lines of JSON, and return where; ``None`` if that failed, which the log says.
-
-    :param connection: Id of the connection, and whom to impersonate.
-    """
-    return _write(connection, job, "trials.jsonl", lambda: json_lines(search["trials"]), log)
+def write_trials(hook: StorageHook, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
+    """Write all trials as lines of JSON, and return where; ``None`` if that failed, which the log says."""
+    return _write(hook, job, "trials.jsonl", lambda: json_lines(search["trials"]), log)
 
 
-def write_report(connection: Connection, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
-    """
-    Write a picture of the search, and return where; ``None`` if that failed, which the log says.
-
-    :param connection: Id of the connection, and whom to impersonate.
-    """
+def write_report(hook: StorageHook, job: JobSnapshot, search: TuningSnapshot, log: Logger) -> str | None:
+    """Write a picture of the search, and return where; ``None`` if that failed, which the log says."""
 
     def picture() -> str:
         # Imported here: a DAG file should not pay for it.
@@ -43,17 +34,15 @@ def write_report(connection: Connection, job: JobSnapshot, search: TuningSnapsho
 
         return report_html(search["display_name"], search["trials"], search["goals"])
 
-    return _write(connection, job, "report.html", picture, log)
+    return _write(hook, job, "report.html", picture, log)
 
 
 def _write(
-    connection: Connection, job: JobSnapshot, name: str, content: Callable[[], str], log: Logger
+    hook: StorageHook, job: JobSnapshot, name: str, content: Callable[[], str], log: Logger
 ) -> str | None:
-    from airflow_vertex_persistent.hooks.storage import StorageHook
-
     uri = f"{str(job['output_dir']).rstrip('/')}/{name}"
     try:
-        StorageHook(*connection).write(uri, content(), _CONTENT_TYPES[name])
+        hook.write(uri, content(), _CONTENT_TYPES[name])
     except Exception as error:
         ours = call_problem(error) is None
         log.warning(
