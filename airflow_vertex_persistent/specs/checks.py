@@ -166,11 +166,8 @@ def duration_text(number: float) -> str:
 
 def whole_number(field: str, value: Any, problems: Problems, *, least: int | None = None) -> int | None:
     """Read a whole number, or the text of one; ``None`` when something was wrong."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not number.is_integer() or (least is not None and number < least):
+    number = _number(value)
+    if not number.is_integer() or (least is not None and number < least):
         limit = "" if least is None else f", {least} or more"
         problems.add(field, value, f"write a whole number{limit}")
         return None
@@ -179,14 +176,19 @@ def whole_number(field: str, value: Any, problems: Problems, *, least: int | Non
 
 def real_number(field: str, value: Any, problems: Problems) -> float | None:
     """Read a finite number, or the text of one; ``None`` when something was wrong."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
+    number = _number(value)
+    if not math.isfinite(number):
         problems.add(field, value, "write a number")
         return None
     return number
+
+
+def _number(value: Any) -> float:
+    """Return a number, or that of a text; NaN for what is none, as a boolean is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def boolean(field: str, value: Any, problems: Problems) -> bool | None:

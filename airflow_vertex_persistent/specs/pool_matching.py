@@ -106,9 +106,8 @@ def fit_to_pools(
         kind.take(pool["replica_count"])
         chosen[path] = (kind, pool["replica_count"])
         if request.short_form:
-            kinds = [
-                kind
-            ]  # its worker pools are written once: advice for different hardware would go in circles
+            # Its worker pools are written once: advice for different hardware would go in circles.
+            kinds = [kind]
         filled = {"machine_spec": kind.machine, "disk_spec": kind.disk}
         pools.append({**pool, **filled})
     if not found:

@@ -13,6 +13,8 @@ from airflow_vertex_persistent.specs.messages import camel_case, read_message
 from airflow_vertex_persistent.specs.study import CONDITIONS, SCALES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.protobuf.descriptor import Descriptor
 
     from airflow_vertex_persistent.specs.checks import Problems
@@ -104,14 +106,22 @@ def _stopping(value: Any, problems: Problems) -> dict[str, Any]:
     return {}
 
 
+def _listed(field: str, value: Any, with_id: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """
+    Return what was written by id, or as the API's list, each by where it stands; nothing if it was neither.
+
+    :param with_id: Returns what was written by id as the API's list would have it.
+    """
+    if isinstance(value, Mapping):
+        return {f"{field}[{name!r}]": with_id(name, written) for name, written in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {f"{field}[{index}]": written for index, written in enumerate(value)}
+    return {}
+
+
 def _metrics(value: Any, message: Descriptor, problems: Problems) -> list[dict[str, Any]]:
     """Read metrics: goals by id, or the API's list."""
-    if isinstance(value, Mapping):
-        listed = {f"metrics[{name!r}]": {"metric_id": name, "goal": goal} for name, goal in value.items()}
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        listed = {f"metrics[{index}]": metric for index, metric in enumerate(value)}
-    else:
-        listed = {}
+    listed = _listed("metrics", value, lambda name, goal: {"metric_id": name, "goal": goal})
     if not listed:
         problems.add_hidden("metrics", "write what to make larger or smaller, like {'accuracy': 'maximize'}")
     metrics = []
@@ -134,15 +144,11 @@ def _metrics(value: Any, message: Descriptor, problems: Problems) -> list[dict[s
 
 def _parameters(value: Any, message: Descriptor, problems: Problems) -> list[dict[str, Any]]:
     """Read parameters: specs by id, or the API's list."""
-    if isinstance(value, Mapping):
-        listed = {
-            f"parameters[{name!r}]": {"parameter_id": name, **spec} if isinstance(spec, Mapping) else spec
-            for name, spec in value.items()
-        }
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        listed = {f"parameters[{index}]": spec for index, spec in enumerate(value)}
-    else:
-        listed = {}
+
+    def with_id(name: str, spec: Any) -> Any:
+        return {"parameter_id": name, **spec} if isinstance(spec, Mapping) else spec
+
+    listed = _listed("parameters", value, with_id)
     if not listed:
         problems.add_hidden("parameters", "write what to search, like {'learning_rate': double(1e-4, 1e-1)}")
     parameters = []

@@ -109,9 +109,9 @@ class TuningRun:
             for trial in self._active:
                 trial.task.cancel()
             return
-        cancelled = outcome.error if outcome.state == JobState.JOB_STATE_CANCELLED else None
+        reason = outcome.error if outcome.state == JobState.JOB_STATE_CANCELLED else None
         for trial in self._active:
-            trial.stop(cancelled.message if cancelled else messages.TUNING_JOB_FAILED)
+            trial.stop(reason.message if reason else messages.TUNING_JOB_FAILED)
         if self._active:
             await asyncio.wait({trial.task for trial in self._active})
         self._say(messages.LAST_WORDS[JobState(outcome.state)])
