@@ -124,6 +124,9 @@ class CallProblem(Enum):
     REFUSED = "the request is wrong"
 
 
+TRANSIENT_PROBLEMS = frozenset({CallProblem.TRANSIENT, CallProblem.RATE_LIMITED, CallProblem.EXHAUSTED})
+"""After these the same call may succeed a little later."""
+
 _CALL_PROBLEMS = {
     "ABORTED": CallProblem.TRANSIENT,
     "CANCELLED": CallProblem.TRANSIENT,  # a server or proxy that restarts ends its calls so
@@ -188,7 +191,7 @@ def _text_problem(text: str) -> CallProblem | None:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed a little later."""
-    return call_problem(error) in {CallProblem.TRANSIENT, CallProblem.RATE_LIMITED, CallProblem.EXHAUSTED}
+    return call_problem(error) in TRANSIENT_PROBLEMS
 
 
 def failed_replica(text: str) -> str | None:

@@ -23,9 +23,10 @@ from airflow_vertex_persistent.names import (
     parse_date_label,
 )
 from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
+from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job
 from airflow_vertex_persistent.operators.execution import installation
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, texts
-from airflow_vertex_persistent.states import NOT_ENDED_FILTER, JobPhase, job_phase
+from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 from airflow_vertex_persistent.triggers.task_state import has_ended, task_states
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class CancelOrphanedJobsOperator(VertexOperator):
         owners = {
             job.name: Owner.of(job.labels)
             for job in jobs
-            if KEEP_LABEL not in job.labels and job_phase(job.state.name) is not JobPhase.CANCELLING
+            if KEEP_LABEL not in job.labels and can_be_cancelled(job)
         }
         self.log.info("%d active jobs of this installation in %s", len(owners), self.region)
         return owners
@@ -156,8 +157,6 @@ class CancelOrphanedJobsOperator(VertexOperator):
         return orphaned, unknown
 
     def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
-        from airflow_vertex_persistent.operators.cancelling import cancel_job
-
         cancelled, problems = [], []
         # Airflow's answers took their time: some may have ended in order.
         active = self._active_jobs(hook)

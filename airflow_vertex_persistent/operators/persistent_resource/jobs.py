@@ -108,5 +108,5 @@ def _active_job(job: TrainingJob, ti: Any) -> ActiveJob:
     return ActiveJob(
         text=f"job {ResourceName.parse(job.name).id} ({whose})",
         own=all(labels.get(key) == value for key, value in own.items()),
-        cancelling=job_phase(job.state.name) is JobPhase.CANCELLING,
+        cancelling=job_phase(snapshot_of(job)["state"]) is JobPhase.CANCELLING,
     )
