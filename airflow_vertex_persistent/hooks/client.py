@@ -21,13 +21,8 @@ from asgiref.sync import sync_to_async
 from google.api_core.exceptions import GoogleAPICallError, Unauthenticated
 from google.api_core.retry import AsyncRetry, Retry
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    InvalidRequestError,
-    PermissionDeniedError,
-    call_problem,
-    is_transient,
-)
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import InvalidRequestError, PermissionDeniedError
 from airflow_vertex_persistent.permissions import PERMISSIONS, denial_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from google.api_core.retry import AsyncRetry
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2AsyncClient
 from google.cloud.logging_v2.types import ListLogEntriesRequest
 
-from airflow_vertex_persistent.exceptions import is_transient
+from airflow_vertex_persistent.call_problems import is_transient
 
 if TYPE_CHECKING:
     from google.cloud.logging_v2.types import LogEntry

@@ -13,8 +13,9 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.retry_policy import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_vertex_persistent.call_problems import TRANSIENT_PROBLEMS, CallProblem, call_problem
+from airflow_vertex_persistent.endings import capacity_next_step, quota_next_step
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     CapacityError,
     InvalidRequestError,
     PermissionDeniedError,
@@ -22,9 +23,6 @@ from airflow_vertex_persistent.exceptions import (
     QuotaExceededError,
     ServiceUnreachableError,
     VertexTrainingError,
-    call_problem,
-    capacity_next_step,
-    quota_next_step,
 )
 from airflow_vertex_persistent.specs.checks import check_region, seconds
 
@@ -165,7 +163,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
         match call_problem(error):
-            case CallProblem.TRANSIENT | CallProblem.RATE_LIMITED | CallProblem.EXHAUSTED:
+            case problem if problem in TRANSIENT_PROBLEMS:
                 raise ServiceUnreachableError(f"No {subject}: {error}\n{WHEN_UNREACHABLE}") from error
             case CallProblem.CAPACITY:
                 raise CapacityError(

@@ -7,7 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_vertex_persistent.exceptions import CallProblem, JobCancelledError, call_problem, is_transient
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import JobCancelledError
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
+from airflow_vertex_persistent.endings import capacity_next_step, is_lack_of_machines, quota_next_step
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     CapacityError,
     MaxWaitExceededError,
     QuotaExceededError,
     VertexTrainingError,
-    call_problem,
-    capacity_next_step,
-    is_lack_of_machines,
-    quota_next_step,
 )
 from airflow_vertex_persistent.operators.waiting import NextStep, NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds

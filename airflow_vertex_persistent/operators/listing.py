@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.names import KEY_LABEL, ResourceName
 
 if TYPE_CHECKING:

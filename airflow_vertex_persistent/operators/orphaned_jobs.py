@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import VertexTrainingError, call_problem
+from airflow_vertex_persistent.call_problems import call_problem
+from airflow_vertex_persistent.exceptions import VertexTrainingError
 from airflow_vertex_persistent.names import (
     CUSTOM_JOBS,
     DAG_LABEL,

@@ -7,12 +7,8 @@ import random
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    ServiceUnreachableError,
-    call_problem,
-    is_transient,
-)
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import ServiceUnreachableError
 from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
 from airflow_vertex_persistent.triggers.watch import outage_pause
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_vertex_persistent.call_problems import call_problem
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     ServiceUnreachableError,
     VertexTrainingError,
-    call_problem,
 )
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, same_thing
 from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job, cancel_jobs_of

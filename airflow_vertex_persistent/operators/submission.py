@@ -7,12 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    JobCancelledError,
-    call_problem,
-    is_transient,
-)
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import JobCancelledError
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName
 from airflow_vertex_persistent.operators.cancelling import cancel_job, end_of_cancelled
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.names import CUSTOM_JOBS, REQUEST_LABEL
 from airflow_vertex_persistent.operators.cancelling import cancel_older
 from airflow_vertex_persistent.operators.execution import Execution, job_labels, load_execution

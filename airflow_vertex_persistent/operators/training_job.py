@@ -8,11 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import (
-    JobCancelledError,
-    VertexTrainingError,
-    job_error,
-)
+from airflow_vertex_persistent.endings import job_error
+from airflow_vertex_persistent.exceptions import JobCancelledError, VertexTrainingError
 from airflow_vertex_persistent.links import NamedLink, TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_vertex_persistent.exceptions import call_problem
+from airflow_vertex_persistent.call_problems import call_problem
 from airflow_vertex_persistent.trials import json_lines
 
 if TYPE_CHECKING:

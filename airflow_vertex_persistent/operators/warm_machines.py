@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
+from airflow_vertex_persistent.endings import resource_error
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     CapacityError,
     MaxWaitExceededError,
     PersistentResourceError,
     VertexTrainingError,
-    call_problem,
-    resource_error,
 )
 from airflow_vertex_persistent.names import FALLBACK_LABEL
 from airflow_vertex_persistent.operators.waiting import NextStep, try_again

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 
+from airflow_vertex_persistent.call_problems import call_problem, is_transient
 from airflow_vertex_persistent.exceptions import (
     PermissionDeniedError,
     ServiceUnreachableError,
     VertexTrainingError,
-    call_problem,
-    is_transient,
 )
 from airflow_vertex_persistent.operators.base import (
     WHEN_UNREACHABLE,

@@ -12,7 +12,7 @@ from airflow.sdk import XComArg
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_vertex_persistent.exceptions import job_error
+from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
 from airflow_vertex_persistent.operators.execution import installation
 from airflow_vertex_persistent.result import training_result

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_vertex_persistent.exceptions import PersistentResourceError, resource_error
+from airflow_vertex_persistent.endings import resource_error
+from airflow_vertex_persistent.exceptions import PersistentResourceError
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator

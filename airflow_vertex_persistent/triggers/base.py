@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_vertex_persistent.exceptions import call_problem
+from airflow_vertex_persistent.call_problems import call_problem
 from airflow_vertex_persistent.triggers.blocking import run_in_thread
 from airflow_vertex_persistent.triggers.sharing import SharedLooks
 from airflow_vertex_persistent.triggers.watch import Watch, loop_time

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.states import job_phase
 from airflow_vertex_persistent.triggers.handing_over import show_job

@@ -14,7 +14,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_vertex_persistent.exceptions import is_transient
+from airflow_vertex_persistent.call_problems import is_transient
 from airflow_vertex_persistent.triggers.watch import loop_time, outage_pause
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import call_problem, is_transient
+from airflow_vertex_persistent.call_problems import call_problem, is_transient
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL, ResourceName
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER, JobPhase, job_phase
 from airflow_vertex_persistent.triggers.watch import loop_time

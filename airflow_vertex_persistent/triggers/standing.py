@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_vertex_persistent.exceptions import is_lack_of_machines, job_error
+from airflow_vertex_persistent.endings import is_lack_of_machines, job_error
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase, seconds_between
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from asgiref.sync import sync_to_async
 
-from airflow_vertex_persistent.exceptions import call_problem, failed_replica
+from airflow_vertex_persistent.call_problems import call_problem
+from airflow_vertex_persistent.endings import failed_replica
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.states import (
     JobPhase,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_vertex_persistent.exceptions import call_problem
+from airflow_vertex_persistent.call_problems import call_problem
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.report.table import progress_line, trial_table
 from airflow_vertex_persistent.states import JobPhase, job_phase

@@ -7,7 +7,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from airflow_vertex_persistent.exceptions import PermissionDeniedError, is_transient
+from airflow_vertex_persistent.call_problems import is_transient
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

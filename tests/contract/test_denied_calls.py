@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.api_core.exceptions import GoogleAPICallError, Unauthenticated
 
-from airflow_vertex_persistent.exceptions import CallProblem, PermissionDeniedError, call_problem
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 from airflow_vertex_persistent.hooks.client import VertexAsyncHook
 from airflow_vertex_persistent.hooks.logs import last_lines
 from airflow_vertex_persistent.hooks.persistent_resource import (

@@ -1,59 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The table of rooms in CONTRIBUTING.md says who imports whom."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.project.conftest import Module
 
-PURE = {"names", "states", "permissions", "exceptions", "specs"}
-TUNING = {"trials", "trial_args", "report"}
-
-# What each room may import besides itself. Arrows point down only: sensors -> operators -> triggers -> hooks ->
-# specs, names, states, exceptions.
-MAY_IMPORT: dict[str, set[str]] = {
-    "": set(),
-    "names": set(),
-    "states": {"names"},
-    "permissions": set(),
-    "exceptions": {"names", "states", "permissions"},
-    "specs": {"names", "states", "exceptions"},
-    "hooks": {"trials", *PURE},
-    "result": {"names", "states", "trials"},
-    "trials": {"names", "states"},
-    "trial_args": {"trials"},
-    "report": {"states", "trials"},
-    "triggers": {"hooks", "links", "result", *TUNING, *PURE},
-    "links": {"names"},
-    "retry": PURE,
-    "operators": {"triggers", "hooks", "links", "result", *TUNING, *PURE},
-    "sensors": {"operators", "triggers", "hooks", "links", "result", *TUNING, *PURE},
-    "get_provider_info": set(),
-    "emulator": set(),
-}
+Rooms = dict[str, list[str]]
 
 
-def test_every_room_has_a_row(modules: list[Module]) -> None:
-    """A new folder or top-level module decides what it may import before it is used."""
-    assert {module.room for module in modules} <= set(MAY_IMPORT)
+@pytest.fixture(scope="module")
+def table(root: Path) -> Rooms:
+    """What each room imports besides itself, the rooms from the top to the bottom."""
+    rows = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \| .* \| (.*) \|$", (root / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    return {room: [] if imports == "nothing" else imports.split(", ") for room, imports in rows}
 
 
-def test_arrows_point_down(modules: list[Module]) -> None:
-    """No module imports a room above its own, not even inside a function or for the type checker."""
+def test_the_table_says_what_the_code_does(modules: list[Module], table: Rooms) -> None:
+    """
+    Every folder and top-level module has a row, which names exactly what is imported there, also inside functions and
+    for the type checker.
+    """
+    found: dict[str, set[str]] = {}
+    for module in modules:
+        found.setdefault(module.room, set()).update(module.rooms_imported())
+    assert found.pop("") == set()  # the package itself
+    assert found == {room: set(imports) for room, imports in table.items()}
+
+
+def test_arrows_point_down(table: Rooms) -> None:
+    """No room imports one above its own."""
+    rooms = list(table)
     upward = {
-        module.name: rooms
-        for module in modules
-        if (rooms := module.rooms_imported() - MAY_IMPORT[module.room])
+        (room, other)
+        for room, imports in table.items()
+        for other in imports
+        if rooms.index(other) <= rooms.index(room)
     }
-    assert upward == {}
+    assert rooms
+    assert upward == set()
 
 
-def test_the_emulator_is_its_own_world(modules: list[Module]) -> None:
+def test_the_emulator_is_its_own_world(modules: list[Module], table: Rooms) -> None:
     """The emulator imports nothing of the provider, and nothing of the provider imports the emulator."""
-    inside = [module for module in modules if module.room == "emulator"]
-    outside = [module for module in modules if module.room != "emulator"]
-    assert inside
-    assert outside
-    assert [module.name for module in inside if module.rooms_imported()] == []
-    assert [module.name for module in outside if "emulator" in module.rooms_imported()] == []
+    assert any(module.room == "emulator" for module in modules)
+    assert table["emulator"] == []
+    assert [room for room, imports in table.items() if "emulator" in imports] == []

@@ -9,8 +9,9 @@ import pytest
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.endings import resource_error
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     CapacityError,
     InvalidRequestError,
     JobCancelledError,
@@ -23,9 +24,6 @@ from airflow_vertex_persistent.exceptions import (
     QuotaExceededError,
     ServiceUnreachableError,
     VertexTrainingError,
-    call_problem,
-    is_transient,
-    resource_error,
 )
 from airflow_vertex_persistent.names import ResourceName
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_vertex_persistent.endings import failed_replica, job_error, resource_error
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
     JobCancelledError,
@@ -15,9 +16,6 @@ from airflow_vertex_persistent.exceptions import (
     JobTimedOutError,
     MaxWaitExceededError,
     QuotaExceededError,
-    failed_replica,
-    job_error,
-    resource_error,
 )
 from airflow_vertex_persistent.names import ResourceName, job_console_url, job_logs_url
 

@@ -8,12 +8,8 @@ import pytest
 from google.api_core import exceptions as api
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    PermissionDeniedError,
-    call_problem,
-    is_transient,
-)
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
+from airflow_vertex_persistent.exceptions import PermissionDeniedError
 from airflow_vertex_persistent.permissions import (
     ACT_AS,
     IMPERSONATE,

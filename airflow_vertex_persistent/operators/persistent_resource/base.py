@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import CallProblem
+from airflow_vertex_persistent.call_problems import TRANSIENT_PROBLEMS, CallProblem
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
 from airflow_vertex_persistent.operators.base import VertexOperator, settled_snapshot
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
 # After these errors of a deletion it is worth another look; who uses the resource by then is looked for again.
-DELETE_AGAIN = {CallProblem.MISSING, CallProblem.NOT_NOW, CallProblem.TRANSIENT, CallProblem.RATE_LIMITED}
+DELETE_AGAIN = TRANSIENT_PROBLEMS | {CallProblem.MISSING, CallProblem.NOT_NOW}
 
 
 @dataclass(frozen=True)

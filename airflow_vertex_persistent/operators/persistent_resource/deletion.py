@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import PersistentResourceError, call_problem
+from airflow_vertex_persistent.call_problems import call_problem
+from airflow_vertex_persistent.exceptions import PersistentResourceError
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import CallProblem, call_problem
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.names import (
     CUSTOM_JOBS,
     DAG_LABEL,

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_vertex_persistent.exceptions import (
-    CallProblem,
-    PersistentResourceError,
-    call_problem,
-    resource_error,
-)
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
+from airflow_vertex_persistent.endings import resource_error
+from airflow_vertex_persistent.exceptions import PersistentResourceError
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors

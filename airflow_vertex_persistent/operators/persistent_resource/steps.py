@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_vertex_persistent.call_problems import CallProblem, call_problem
+from airflow_vertex_persistent.endings import resource_error
 from airflow_vertex_persistent.exceptions import (
-    CallProblem,
     CapacityError,
     MaxWaitExceededError,
     PersistentResourceError,
     VertexTrainingError,
-    call_problem,
-    resource_error,
 )
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
 from airflow_vertex_persistent.operators.execution import installation

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_vertex_persistent.exceptions import (
-    JobFailedError,
-)
+from airflow_vertex_persistent.exceptions import JobFailedError
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
 
 if TYPE_CHECKING:

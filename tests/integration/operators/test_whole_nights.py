@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from google.cloud.aiplatform_v1.types import JobState
 
-from airflow_vertex_persistent.exceptions import (
-    JobFailedError,
-)
+from airflow_vertex_persistent.exceptions import JobFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_vertex_persistent.exceptions import (
-    InvalidRequestError,
-    MaxWaitExceededError,
-)
+from airflow_vertex_persistent.exceptions import InvalidRequestError, MaxWaitExceededError
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.warm_machines import BusyPolicy, capacity_error
 from airflow_vertex_persistent.specs.checks import Problems
