@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all operators share: the connection, the manner of waiting, and how errors end a task."""
+"""What operators share: the connection, the manner of waiting, and how errors end a task."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -24,6 +25,7 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
     VertexTrainingError,
 )
+from airflow_vertex_persistent.links import NamedLink
 from airflow_vertex_persistent.specs.checks import check_region, seconds
 
 if TYPE_CHECKING:
@@ -31,40 +33,85 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
+    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.specs.checks import Problems
     from airflow_vertex_persistent.triggers.base import VertexTrigger
 
     Duration = timedelta | float | str
 
 WHEN_UNREACHABLE = (
-    "Next step: look at the service's status; with VERTEX_AI_EMULATOR_HOST set, whether the emulator runs. A retry goes "
+    "look at the service's status; with VERTEX_AI_EMULATOR_HOST set, whether the emulator runs. A retry goes "
     "on with what is there; clearing a training task cancels its job and starts another."
 )
 
 
 class VertexOperator(BaseOperator):
     """
-    Connection, place and manner of waiting of every operator of this package.
+    Connection and place of every operator of this package.
 
     :param region: Region of the job or resource, for example ``europe-west4``. (templated)
     :param project_id: Google Cloud project. Default: the connection's. (templated)
     :param gcp_conn_id: Airflow connection to Google Cloud. Default: ``google_cloud_default``. (templated)
     :param impersonation_chain: Service account to impersonate, or the chain that leads to it. (templated)
+    """
+
+    template_fields: Sequence[str] = ("region", "project_id", "gcp_conn_id", "impersonation_chain")
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        project_id: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.region = region
+        self.project_id = project_id
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+
+    def check_place(self, problems: Problems) -> None:
+        """Check where the job or resource is."""
+        check_region(self.region, problems)
+
+    def persist_links(self, context: Context, name: ResourceName) -> None:
+        """Push the addresses that go with a job or persistent resource: as the service names it, like the result."""
+        for link in self.operator_extra_links:
+            if isinstance(link, NamedLink):
+                link.persist(context, link.address(name))
+
+    @cached_property
+    def job_hook(self) -> TrainingJobHook:
+        """The hook of this task's connection that asks for jobs."""
+        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+
+        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
+
+    @cached_property
+    def resource_hook(self) -> PersistentResourceHook:
+        """The hook of this task's connection that asks for persistent resources."""
+        from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
+
+        return PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
+
+
+class WaitingOperator(VertexOperator):
+    """
+    Base of the operators that wait for something on Vertex AI.
+
     :param deferrable: Wait in the triggerer, without a worker slot.
         Default: ``[operators] default_deferrable``.
     :param poll_interval: Seconds between two looks at Vertex AI. Default: 30. (templated)
     :param max_outage: For how long errors that pass by themselves are waited out in a row before the task
         gives up: seconds, ``timedelta`` or text like ``"3600s"``. Default: one hour. (templated)
+    :param kwargs: Connection and place, see :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     """
 
-    template_fields: Sequence[str] = (
-        "region",
-        "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
-        "poll_interval",
-        "max_outage",
-    )
+    template_fields: Sequence[str] = (*VertexOperator.template_fields, "poll_interval", "max_outage")
 
     execute_complete: Callable[..., Any]
     """Turns the event of a trigger into the task's result or error; each operator has its own."""
@@ -75,20 +122,12 @@ class VertexOperator(BaseOperator):
     def __init__(
         self,
         *,
-        region: str,
-        project_id: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | str = 30.0,
         max_outage: Duration = 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.region = region
-        self.project_id = project_id
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.max_outage = max_outage
@@ -103,10 +142,6 @@ class VertexOperator(BaseOperator):
             "poll_interval": seconds("poll_interval", self.poll_interval, problems),
             "max_outage": seconds("max_outage", self.max_outage, problems),
         }
-
-    def check_place(self, problems: Problems) -> None:
-        """Check where the job or resource is."""
-        check_region(self.region, problems)
 
     def wait_for_event(
         self, trigger: VertexTrigger, context: Context, *, then: str = "execute_complete", **kwargs: Any
@@ -147,6 +182,18 @@ class VertexOperator(BaseOperator):
         return max(self.execution_timeout - spent, timedelta(seconds=1))
 
 
+# What a task ends with after a call of its own, and the next step. What is missing, the caller knows.
+_ENDINGS = {
+    **dict.fromkeys(TRANSIENT_PROBLEMS, (ServiceUnreachableError, WHEN_UNREACHABLE)),
+    CallProblem.CAPACITY: (CapacityError, capacity_next_step(None)),
+    CallProblem.QUOTA: (QuotaExceededError, quota_next_step(None)),
+    CallProblem.DENIED: (VertexTrainingError, "look at the credentials of the task's connection."),
+    CallProblem.EXISTS: (PersistentResourceError, "try again once that has passed."),
+    CallProblem.NOT_NOW: (PersistentResourceError, "try again once that has passed."),
+    CallProblem.REFUSED: (AirflowFailException, "correct what it names."),
+}
+
+
 @contextmanager
 def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     """
@@ -154,7 +201,7 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
 
     A request that can never succeed fails the task without retries; for everything else a retry is right.
 
-    :param subject: What the service was asked for, for the message.
+    :param subject: What the service was asked for, for the message: ``custom job``, ``deletion of ...``.
     :param missing: Next step when the service does not find the persistent resource that the request names.
     """
     try:
@@ -162,33 +209,22 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     except InvalidRequestError as error:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
-        match call_problem(error):
-            case problem if problem in TRANSIENT_PROBLEMS:
-                raise ServiceUnreachableError(f"No {subject}: {error}\n{WHEN_UNREACHABLE}") from error
-            case CallProblem.CAPACITY:
-                raise CapacityError(
-                    f"No {subject}: {error}\nNext step: {capacity_next_step(None)}"
-                ) from error
-            case CallProblem.QUOTA:
-                raise QuotaExceededError(
-                    f"No {subject}: {error}\nNext step: {quota_next_step(None)}"
-                ) from error
-            case CallProblem.DENIED if not isinstance(error, PermissionDeniedError):
-                raise VertexTrainingError(
-                    f"No {subject}: {error}\nNext step: look at the credentials of the task's connection."
-                ) from error
-            case CallProblem.EXISTS | CallProblem.NOT_NOW:
-                raise PersistentResourceError(
-                    f"No {subject}: {error}\nNext step: try again once that has passed."
-                ) from error
-            case CallProblem.MISSING if missing:
-                raise PersistentResourceError(f"No {subject}: {error}\nNext step: {missing}") from error
-            case CallProblem.REFUSED:
-                raise AirflowFailException(
-                    f"Vertex AI refused the {subject}: {error}\nNext step: correct what it names."
-                ) from error
-            case _:
-                raise
+        ending = _ending(error, missing)
+        if ending is None:
+            raise
+        kind, next_step = ending
+        said = "gave no answer about" if kind is ServiceUnreachableError else "refused"
+        raise kind(f"Vertex AI {said} the {subject}: {error}\nNext step: {next_step}") from error
+
+
+def _ending(error: Exception, missing: str | None) -> tuple[type[Exception], str] | None:
+    """Return what a task should end with, and the next step; ``None``: with the error as it is."""
+    problem = call_problem(error)
+    if problem is None or isinstance(error, PermissionDeniedError):
+        return None
+    if problem is CallProblem.MISSING:
+        return None if missing is None else (PersistentResourceError, missing)
+    return _ENDINGS[problem]
 
 
 def settled_snapshot(event: Mapping[str, Any]) -> Any:
@@ -202,7 +238,7 @@ def settled_snapshot(event: Mapping[str, Any]) -> Any:
     name, error = event["name"], event["error"]
     if event["status"] == "unreachable":
         raise ServiceUnreachableError(
-            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\n{WHEN_UNREACHABLE}"
+            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\nNext step: {WHEN_UNREACHABLE}"
         )
     if event["status"] == "denied":
         raise PermissionDeniedError(error)

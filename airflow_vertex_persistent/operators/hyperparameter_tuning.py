@@ -271,7 +271,7 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         # Imported here: a DAG file that imports an operator must not import Google's client.
         from airflow_vertex_persistent.hooks.tuning import tuning_snapshot
 
-        name, hook = ResourceName.parse(job["job"]), self.connected()
+        name, hook = ResourceName.parse(job["job"]), self.job_hook
         limit = seconds("max_outage", self.max_outage, Problems(self.subject)) or 0.0
         with typed_errors(f"result of the {self.subject}"):
             ended = answered(lambda: hook.get_job(name, once=True), limit, self.log)

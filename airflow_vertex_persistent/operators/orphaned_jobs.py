@@ -26,7 +26,7 @@ from airflow_vertex_persistent.names import (
 from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
 from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job
 from airflow_vertex_persistent.operators.execution import installation
-from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, texts
+from airflow_vertex_persistent.specs.checks import Problems, boolean, texts
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 from airflow_vertex_persistent.triggers.task_state import has_ended, task_states
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
-
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
 # What `label_value` puts behind a text that it had to change.
 _CHANGED = re.compile(r".*-[0-9a-f]{8}")
@@ -100,7 +98,7 @@ class CancelOrphanedJobsOperator(VertexOperator):
     def execute(self, context: Context) -> dict[str, list[str]]:
         """Find the orphaned jobs and, if asked, cancel them."""
         problems = Problems("search for orphaned jobs")
-        check_region(self.region, problems)
+        self.check_place(problems)
         only_report = boolean("only_report", self.only_report, problems)
         dag_ids = {label_value(dag_id): dag_id for dag_id in texts("dag_ids", self.dag_ids, problems)}
         name = installation()
@@ -109,25 +107,21 @@ class CancelOrphanedJobsOperator(VertexOperator):
             problems.add_hidden("[vertex_persistent] installation", "give this Airflow a name")
         with typed_errors("search for orphaned jobs"):
             problems.raise_if_any()
-            hook = self._hook()
-            owners = self._active_jobs(hook)
+            owners = self._active_jobs()
         orphaned, unknown = self._judge(owners, dag_ids)
-        cancelled = [] if only_report else self._cancel(hook, orphaned)
+        cancelled = [] if only_report else self._cancel(orphaned)
         if only_report and orphaned:
             self.log.info("Nothing was cancelled: only_report is set")
         return {"orphaned": orphaned, "cancelled": cancelled, "unknown": unknown}
 
-    def _hook(self) -> TrainingJobHook:
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def _active_jobs(self, hook: TrainingJobHook) -> dict[str, Owner]:
+    def _active_jobs(self) -> dict[str, Owner]:
         """Return who owns each active job of this installation."""
         filter_ = f'labels.{INSTALLATION_LABEL}="{installation()}" AND {NOT_ENDED_FILTER}'
-        project_id = self.project_id or hook.default_project_id
+        project_id = self.project_id or self.job_hook.default_project_id
         kinds = (CUSTOM_JOBS, TUNING_JOBS)
-        jobs = chain.from_iterable(hook.list_jobs(project_id, self.region, kind, filter_) for kind in kinds)
+        jobs = chain.from_iterable(
+            self.job_hook.list_jobs(project_id, self.region, kind, filter_) for kind in kinds
+        )
         owners = {
             job.name: Owner.of(job.labels)
             for job in jobs
@@ -157,13 +151,13 @@ class CancelOrphanedJobsOperator(VertexOperator):
                 orphaned.append(job)
         return orphaned, unknown
 
-    def _cancel(self, hook: TrainingJobHook, orphaned: Sequence[str]) -> list[str]:
+    def _cancel(self, orphaned: Sequence[str]) -> list[str]:
         cancelled, problems = [], []
         # Airflow's answers took their time: some may have ended in order.
-        active = self._active_jobs(hook)
+        active = self._active_jobs()
         for job in filter(active.__contains__, orphaned):
             try:
-                if cancel_job(hook, job, self.log, "its task has ended"):
+                if cancel_job(self.job_hook, job, self.log, "its task has ended"):
                     cancelled.append(job)
             except Exception as error:
                 if call_problem(error) is None:

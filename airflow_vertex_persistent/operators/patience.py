@@ -74,7 +74,7 @@ class Patience:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise ServiceUnreachableError(
-                f"Vertex AI {self._failure} for max_outage. Last error: {self._error}\n{WHEN_UNREACHABLE}"
+                f"Vertex AI {self._failure} for max_outage. Last error: {self._error}\nNext step: {WHEN_UNREACHABLE}"
             ) from self._error
         return left
 

@@ -15,7 +15,7 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
     VertexTrainingError,
 )
-from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, same_thing
+from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName, same_thing
 from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job, cancel_jobs_of
 from airflow_vertex_persistent.operators.execution import Execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
@@ -65,7 +65,7 @@ class RacingOperator(TrainingOperator):
         self._job_ended = False
         if not self.checked_policy().race:
             if execution.racing:
-                cancel_jobs_of(self.connected(), execution, self.log, "the DAG was changed: no race any more")
+                cancel_jobs_of(self.job_hook, execution, self.log, "the DAG was changed: no race any more")
                 execution = execution.from_the_first()
             return self.find_or_create(context, execution, requests, watch, resumed=resumed)
         silent: set[str] = set()
@@ -130,7 +130,7 @@ class RacingOperator(TrainingOperator):
             if job.name in execution.racing or not can_be_cancelled(job):
                 continue
             try:
-                cancel_job(self.connected(), job.name, self.log, "another job of this task has its machines")
+                cancel_job(self.job_hook, job.name, self.log, "another job of this task has its machines")
             except Exception as error:
                 if call_problem(error) is None:
                     raise
@@ -150,7 +150,7 @@ class RacingOperator(TrainingOperator):
             silent: set[str] = set()
             for region in dict.fromkeys(execution.regions):
                 try:
-                    look = partial(jobs_of, self.connected(), execution, region)
+                    look = partial(jobs_of, self.job_hook, execution, region)
                     jobs += answered(look, limit, self.log)
                 except ServiceUnreachableError:
                     silent.add(region)
@@ -263,7 +263,7 @@ class RacingOperator(TrainingOperator):
             if event["status"] == "settled":
                 # Not kept before it is told: whoever comes after a loss of this process sees the same race.
                 self._execution = self._decided(execution, told, event, policy)
-                self.persist_links(context, told)
+                self.persist_links(context, ResourceName.parse(told))
                 if execution.doubtful:
                     self._cancel_nameless(execution)
         try:
@@ -287,7 +287,7 @@ class RacingOperator(TrainingOperator):
     def _cancel_nameless(self, execution: Execution) -> None:
         """Cancel a job of whose create nobody knows what has become, when the race is over."""
         try:
-            cancel_jobs_of(self.connected(), execution, self.log, "the race is over", quickly=True)
+            cancel_jobs_of(self.job_hook, execution, self.log, "the race is over", quickly=True)
         except Exception as error:
             if call_problem(error) is None:
                 raise

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_vertex_persistent.exceptions import VertexTrainingError
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.operators.execution import Execution
@@ -81,7 +80,6 @@ class ResourceTrainingOperator(TrainingOperator):
         self.resource_pool = resource_pool
         self.when_busy = when_busy
         self.max_wait_duration = max_wait_duration
-        self._resource_hook: PersistentResourceHook | None = None
         self._busy = False
 
     def wait_policy(self, problems: Problems) -> WaitPolicy:
@@ -90,7 +88,7 @@ class ResourceTrainingOperator(TrainingOperator):
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """Return the job to create, as it fits the persistent resource, or machines on demand."""
-        hook, name = self._resource(request, execution)
+        hook, name = self.resource_hook, self._resource(request, execution)
         if execution.fallback and self.when_busy == ON_DEMAND:
             return on_demand_job(request, hook, name)
         job, missing = warm_job(request, hook, name)
@@ -106,7 +104,7 @@ class ResourceTrainingOperator(TrainingOperator):
         fallback = execution.fallback and self.when_busy == ON_DEMAND
         if fallback:
             return
-        hook, name = self._resource(request, execution)
+        hook, name = self.resource_hook, self._resource(request, execution)
         if is_busy(error, request, hook, name, before=self._busy):
             raise NoMachinesError(capacity_error(f"Vertex AI refused the {self.subject}: {error}")) from error
 
@@ -121,13 +119,7 @@ class ResourceTrainingOperator(TrainingOperator):
         """Return what the task hands to the tasks after it."""
         return training_result(job, fallback=None if job["persistent_resource_id"] else ON_DEMAND)
 
-    def _resource(
-        self, request: JobRequest, execution: Execution
-    ) -> tuple[PersistentResourceHook, ResourceName]:
-        from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-
-        if self._resource_hook is None:
-            self._resource_hook = PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
+    @staticmethod
+    def _resource(request: JobRequest, execution: Execution) -> ResourceName:
         resource_id = request.job["job_spec"]["persistent_resource_id"]
-        name = persistent_resource_name(execution.project_id, execution.region, resource_id)
-        return self._resource_hook, name
+        return persistent_resource_name(execution.project_id, execution.region, resource_id)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.operators.execution import Execution
 
 
@@ -38,7 +37,6 @@ class StoppableOperator(TrainingParameters):
         # What on_kill needs, which is told nothing.
         self._context: Context | None = None
         self._execution: Execution | None = None
-        self._hook: TrainingJobHook | None = None
         self._stopped = False
         self._job_ended = False
 
@@ -104,25 +102,13 @@ class StoppableOperator(TrainingParameters):
             execution = self._execution or load_execution(context)
             if execution is None:
                 return
-            hook = self._hook or self.new_hook()
             if execution.has_one_job:
-                cancel_job(hook, str(execution.job), self.log, reason)
+                cancel_job(self.job_hook, str(execution.job), self.log, reason)
             else:
-                cancel_jobs_of(hook, execution, self.log, reason, quickly=True)
+                cancel_jobs_of(self.job_hook, execution, self.log, reason, quickly=True)
             self._context = None  # Airflow calls on_kill after a timeout as well: it has nothing left to do
         except Exception:
             known = self._execution and (
                 self._execution.job or f"any with label {KEY_LABEL}={self._execution.key}"
             )
             self.log.exception("The job could not be cancelled and may still run: %s", known)
-
-    def connected(self) -> TrainingJobHook:
-        """Return the hook of this task, kept for on_kill, which has no time to connect."""
-        self._hook = self._hook or self.new_hook()
-        return self._hook
-
-    def new_hook(self) -> TrainingJobHook:
-        """Return a hook of this task's connection."""
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)

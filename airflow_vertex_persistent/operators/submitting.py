@@ -114,7 +114,7 @@ class SubmittingOperator(StoppableOperator):
 
         labels = self.labels_of(context, execution, request)
         submission = Submission(
-            hook=self.connected(),
+            hook=self.job_hook,
             execution=execution,
             fingerprint=labels[REQUEST_LABEL],
             request=lambda: _labelled(self.fitting_job(request, execution), labels),
@@ -145,7 +145,7 @@ class SubmittingOperator(StoppableOperator):
         self, context: Context, watch: dict[str, Any], requests: list[JobRequest]
     ) -> tuple[Execution, bool]:
         """Return this execution, and whether it may have jobs; cancel those of one that is over."""
-        hook = self.connected()
+        hook = self.job_hook
         if self._execution is not None:
             return self._execution, True
         project_id = self.project_id or hook.default_project_id

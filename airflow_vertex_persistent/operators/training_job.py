@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.exceptions import JobCancelledError, VertexTrainingError
-from airflow_vertex_persistent.links import NamedLink, TrainingJobLink, TrainingLogsLink, VertexLink
+from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
@@ -100,7 +100,7 @@ class TrainingOperator(SubmittingOperator):
             except NoMachinesError as none:
                 self._without_machines(context, none.error, overdue=False)
                 continue
-            self.persist_links(context, job["job"])
+            self.persist_links(context, ResourceName.parse(job["job"]))
             if not self.wait_for_completion:
                 return self.result(job, execution)
             if job_phase(job["state"]) is JobPhase.SUCCEEDED and execution.has_one_job:
@@ -109,12 +109,6 @@ class TrainingOperator(SubmittingOperator):
             deadline = policy.deadline(execution, job)
             result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
         return result
-
-    def persist_links(self, context: Context, job: str) -> None:
-        """Push the addresses of a job, with the project's number as the service has it, like result and errors."""
-        for link in self.operator_extra_links:
-            if isinstance(link, NamedLink):
-                link.persist(context, link.address(ResourceName.parse(job)))
 
     def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
         return self.watch_arguments(problems), self.wait_policy(problems)
@@ -187,7 +181,7 @@ class TrainingOperator(SubmittingOperator):
         """Cancel a job that still waits and return the event of its end; ``None`` if it has started meanwhile."""
         wait_for = self.wait_for_end(watch)
         with typed_errors(f"end of the {self.subject}"):
-            event = cancel_unless_started(self.connected(), job, watch["max_outage"], wait_for, self.log)
+            event = cancel_unless_started(self.job_hook, job, watch["max_outage"], wait_for, self.log)
         return event and dict(event)
 
     def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_vertex_persistent.operators.base import VertexOperator
+from airflow_vertex_persistent.operators.base import WaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.operators.base import Duration
 
 
-class TrainingParameters(VertexOperator):
+class TrainingParameters(WaitingOperator):
     """
     What every operator that trains is given.
 
@@ -92,7 +92,7 @@ class TrainingParameters(VertexOperator):
         "max_run_duration",
         "restart_job_on_worker_restart",
         "disable_retries",
-        *VertexOperator.template_fields,
+        *WaitingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("labels", "worker_pool_specs", "command", "args", "env", "config", "psc_interface_config"), "json"

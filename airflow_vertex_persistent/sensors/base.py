@@ -18,7 +18,7 @@ from airflow_vertex_persistent.exceptions import (
 )
 from airflow_vertex_persistent.operators.base import (
     WHEN_UNREACHABLE,
-    VertexOperator,
+    WaitingOperator,
     no_answer_error,
     settled_snapshot,
     typed_errors,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 _STORE_KEY = "vertex_outage"
 
 
-class VertexSensor(VertexOperator, BaseSensorOperator):
+class VertexSensor(WaitingOperator, BaseSensorOperator):
     """
     Base of the sensors: waits for one thing on Vertex AI with the trigger that also a deferred task waits with.
 
-    :param kwargs: See :class:`~airflow_vertex_persistent.operators.base.VertexOperator`, whose ``poll_interval``
+    :param kwargs: See :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`, whose ``poll_interval``
         takes the place of ``poke_interval`` in every mode; ``mode``, ``timeout``, ``soft_fail`` and the rest of
         Airflow's ``BaseSensorOperator``. ``deferrable=True`` goes before ``mode``.
     """
@@ -65,15 +65,11 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
         :raises VertexTrainingError: What was waited for will not come.
         """
 
-    @abstractmethod
-    def persist_link(self, context: Context, name: ResourceName) -> None:
-        """Push the address of the thing's page."""
-
     def execute(self, context: Context) -> Any:
         """Wait in the way that was chosen, and return what the thing is like then."""
         with typed_errors(self.subject):
             trigger = self.wait_trigger()
-            self.persist_link(context, trigger.name)
+            self.persist_links(context, trigger.name)
         if self.deferrable:
             return self.execute_complete(context, self.wait_for_event(trigger, context))
         self.poke_interval = trigger.poll_interval
@@ -153,7 +149,7 @@ class VertexSensor(VertexOperator, BaseSensorOperator):
         elif (now - since).total_seconds() >= trigger.max_outage:
             raise ServiceUnreachableError(
                 f"Vertex AI gave no answer about {trigger.name} for max_outage. Last error: {error}\n"
-                f"{WHEN_UNREACHABLE}"
+                f"Next step: {WHEN_UNREACHABLE}"
             ) from error
 
     def _end_outage(self, context: Context) -> None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -73,7 +72,6 @@ class FlexStartSensor(VertexSensor):
         self.start_from_trigger = start_from_trigger
         if start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
-        self._hook: TrainingJobHook | None = None
 
     def _start_trigger_args(self) -> StartTriggerArgs:
         """Return what the scheduler needs to begin the wait, as the triggerer can render it."""
@@ -112,21 +110,15 @@ class FlexStartSensor(VertexSensor):
 
     def look(self, name: ResourceName) -> JobSnapshot:
         """Return what the job is like now."""
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook, job_snapshot
+        from airflow_vertex_persistent.hooks.training_job import job_snapshot
 
-        self._hook = self._hook or TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-        return job_snapshot(self._hook.get_job(name, once=True))
+        return job_snapshot(self.job_hook.get_job(name, once=True))
 
     def sensed(self, snapshot: JobSnapshot, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the job is like when it has its machines, or raise why it never will."""
         if not has_started(snapshot):
             raise job_error(snapshot, details)
         return training_result(snapshot)
-
-    def persist_link(self, context: Context, name: ResourceName) -> None:
-        """Push the addresses of the job."""
-        for link in self.operator_extra_links:
-            link.persist(context, link.address(name))
 
 
 def _triggerer_template(job: Any) -> str:

@@ -9,10 +9,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_vertex_persistent.endings import resource_error
 from airflow_vertex_persistent.exceptions import PersistentResourceError
-from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
+from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
-from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
+from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.sensors.base import VertexSensor
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, whole_number
 from airflow_vertex_persistent.states import ResourcePhase, most_machines, resource_phase
@@ -20,9 +19,6 @@ from airflow_vertex_persistent.states import ResourcePhase, most_machines, resou
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.sdk import Context
-
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.states import ResourceSnapshot
     from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
 
@@ -53,7 +49,8 @@ class PersistentResourceSensor(PersistentResourceOperator, VertexSensor):
     template_fields: Sequence[str] = (
         "resource_pool",
         "free_replicas",
-        *PersistentResourceOperator.template_fields,
+        "persistent_resource_id",
+        *VertexSensor.template_fields,
     )
 
     def __init__(
@@ -62,7 +59,6 @@ class PersistentResourceSensor(PersistentResourceOperator, VertexSensor):
         super().__init__(**kwargs)
         self.resource_pool = resource_pool
         self.free_replicas = free_replicas
-        self._hook: PersistentResourceHook | None = None
 
     def wait_trigger(self) -> PersistentResourceTrigger:
         """Return the trigger that waits, its parameters checked."""
@@ -70,28 +66,25 @@ class PersistentResourceSensor(PersistentResourceOperator, VertexSensor):
         watch = self.watch_arguments(problems)
         check_persistent_resource_id(self.persistent_resource_id, problems)
         what: dict[str, Any] = {"until": "ready"}
+        free = self._free_replicas(problems)
         if self.free_replicas is not None:
-            free = whole_number("free_replicas", self.free_replicas, problems, least=1)
             what = {"until": "free", "resource_pool": self.resource_pool, "free_replicas": free}
         elif self.resource_pool is not None:
             problems.add("resource_pool", self.resource_pool, "goes with free_replicas")
         problems.raise_if_any()
-        return self.trigger(self.resource_name(self._the_hook()), watch, **what)
+        return self.trigger(self.resource_name, watch, **what)
+
+    def _free_replicas(self, problems: Problems) -> int | None:
+        if self.free_replicas is None:
+            return None
+        return whole_number("free_replicas", self.free_replicas, problems, least=1)
 
     def look(self, name: ResourceName) -> ResourceSnapshot | None:
         """Return what the resource is like now."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
-        live = self._the_hook().get(name, once=True)
+        live = self.resource_hook.get(name, once=True)
         return None if live is None else resource_snapshot(live)
-
-    def persist_link(self, context: Context, name: ResourceName) -> None:
-        """Push the address of the console's list."""
-        PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-
-    def _the_hook(self) -> PersistentResourceHook:
-        self._hook = self._hook or self.hook()
-        return self._hook
 
     def sensed(self, snapshot: ResourceSnapshot | None, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the resource is like when it can be used, or raise why it never will."""
@@ -102,7 +95,7 @@ class PersistentResourceSensor(PersistentResourceOperator, VertexSensor):
         name = ResourceName.parse(snapshot["persistent_resource"])
         if resource_phase(snapshot["state"]) is ResourcePhase.LOST:
             raise resource_error(name, snapshot["state"], snapshot["error_message"])
-        wanted = 0 if self.free_replicas is None else int(self.free_replicas)
+        wanted = self._free_replicas(Problems(self.subject)) or 0
         if most_machines(snapshot, self.resource_pool) < wanted:
             pools = ", ".join(
                 f"{pool['id']} ({pool['max_replica_count'] or pool['replica_count']} machines)"

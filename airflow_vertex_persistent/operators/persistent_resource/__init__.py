@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.base import (
+    PersistentResourceOperator,
+    WaitingResourceOperator,
+)
 from airflow_vertex_persistent.operators.persistent_resource.creation import CreatePersistentResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.deletion import DeletePersistentResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.look import (
@@ -19,4 +22,5 @@ __all__ = [
     "ListPersistentResourcesOperator",
     "PersistentResourceOperator",
     "RebootPersistentResourceOperator",
+    "WaitingResourceOperator",
 ]

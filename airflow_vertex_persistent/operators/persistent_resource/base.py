@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_vertex_persistent.call_problems import TRANSIENT_PROBLEMS, CallProblem
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import ResourceName, persistent_resource_name
-from airflow_vertex_persistent.operators.base import VertexOperator, settled_snapshot
+from airflow_vertex_persistent.operators.base import VertexOperator, WaitingOperator, settled_snapshot
 from airflow_vertex_persistent.triggers.persistent_resource import PersistentResourceTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
-
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
 
 # After these errors of a deletion it is worth another look; who uses the resource by then is looked for again.
 DELETE_AGAIN = TRANSIENT_PROBLEMS | {CallProblem.MISSING, CallProblem.NOT_NOW}
@@ -44,7 +41,7 @@ class Wait:
 
 class PersistentResourceOperator(VertexOperator):
     """
-    Base of the operators that own one persistent resource.
+    Base of the operators of one persistent resource.
 
     :param persistent_resource_id: Id of the resource: 1 to 63 lower-case letters, digits and ``-``. (templated)
     """
@@ -53,26 +50,20 @@ class PersistentResourceOperator(VertexOperator):
     operator_extra_links = (PersistentResourcesLink(),)
 
     def __init__(self, *, persistent_resource_id: str, **kwargs: Any) -> None:
+        kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
         self.persistent_resource_id = persistent_resource_id
-        self._waiting_for = ""
 
-    def hook(self) -> PersistentResourceHook:
-        """Return the hook of this task's connection."""
-        from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-
-        return PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def job_hook(self) -> TrainingJobHook:
-        """Return the hook that asks for the jobs on the resource."""
-        from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-
-        return TrainingJobHook(self.gcp_conn_id, self.impersonation_chain)
-
-    def resource_name(self, hook: PersistentResourceHook) -> ResourceName:
-        """Return the full name of the resource."""
-        project_id = self.project_id or hook.default_project_id
+    @property
+    def resource_name(self) -> ResourceName:
+        """The full name of the resource."""
+        project_id = self.project_id or self.resource_hook.default_project_id
         return persistent_resource_name(project_id, self.region, self.persistent_resource_id)
+
+    @property
+    def where(self) -> str:
+        """Which resource is meant, for the end of an error's subject."""
+        return f"{self.persistent_resource_id!r} in {self.region}"
 
     def trigger(self, name: ResourceName, watch: dict[str, Any], **what: Any) -> PersistentResourceTrigger:
         """
@@ -84,6 +75,22 @@ class PersistentResourceOperator(VertexOperator):
         return PersistentResourceTrigger(
             project_id=name.project, persistent_resource_id=name.id, **what, **watch
         )
+
+
+class WaitingResourceOperator(PersistentResourceOperator, WaitingOperator):
+    """
+    Base of the operators that change a persistent resource, and wait for that.
+
+    :param kwargs: Id, connection, region and waiting, see
+        :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
+    """
+
+    template_fields: Sequence[str] = ("persistent_resource_id", *WaitingOperator.template_fields)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._waiting_for = ""
 
     def wait(self, wait: Wait, name: ResourceName, watch: dict[str, Any], context: Context) -> None:
         """

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import (
     DAG_LABEL,
     INSTALLATION_LABEL,
     TASK_LABEL,
-    ResourceName,
     label_value,
-    persistent_resources_console_url,
 )
 from airflow_vertex_persistent.operators.base import typed_errors
 from airflow_vertex_persistent.operators.execution import fingerprint, installation
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
+from airflow_vertex_persistent.operators.persistent_resource.base import Wait, WaitingResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
 from airflow_vertex_persistent.operators.persistent_resource.steps import CreationSteps
+from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.specs.checks import Problems, choice, seconds
 from airflow_vertex_persistent.specs.persistent_resource import RESOURCE_FIELDS, persistent_resource
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import ResourceSnapshot
 
 
-class CreatePersistentResourceOperator(PersistentResourceOperator):
+class CreatePersistentResourceOperator(WaitingResourceOperator):
     """
     Create a persistent resource and wait until it runs.
 
@@ -70,10 +68,10 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
     :param service_account: E-mail address of the account of the resource's own runtime. (templated)
     :param kwargs: Id, connection, region and waiting, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
-    :return: ``persistent_resource`` (full name), ``persistent_resource_id``, ``region``, ``state``,
-        ``create_time``, ``start_time``; ``created``, whether this execution of the task has created it; ``rotated``,
-        whether it has deleted another one for that.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
+    :return: As :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator`;
+        also ``created``, whether this execution of the task has created it, and ``rotated``, whether it has deleted
+        another one for that.
     """
 
     template_fields: Sequence[str] = (
@@ -89,7 +87,7 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         "encryption_spec_key_name",
         "enable_custom_service_account",
         "service_account",
-        *PersistentResourceOperator.template_fields,
+        *WaitingResourceOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("resource_pools", "labels", "psc_interface_config"), "json"
@@ -134,14 +132,13 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
         max_age = None if self.max_age is None else seconds("max_age", self.max_age, problems)
         when_in_use = choice("when_in_use", self.when_in_use, ("wait", "fail"), problems)
         limit = seconds("max_wait_duration", self.max_wait_duration, problems, zero=True) or 0.0
-        with typed_errors("persistent resource"):
+        with typed_errors(f"persistent resource {self.where}"):
             problems.raise_if_any()
-            hook = self.hook()
-            name = self.resource_name(hook)
-            PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
+            name = self.resource_name
+            self.persist_links(context, name)
         steps = CreationSteps(
-            hook=hook,
-            job_hook=self.job_hook(),
+            hook=self.resource_hook,
+            job_hook=self.job_hook,
             name=name,
             wanted=wanted,
             labels=_labels(context),
@@ -154,28 +151,18 @@ class CreatePersistentResourceOperator(PersistentResourceOperator):
             log=self.log,
         )
         while True:
-            with typed_errors("persistent resource"):
+            with typed_errors(f"persistent resource {self.where}"):
                 step = steps.next_step()
             if not isinstance(step, Wait):
                 return self._result(step, steps)
             self.wait(step, name, watch, context)
 
     def _result(self, snapshot: ResourceSnapshot, steps: CreationSteps) -> dict[str, Any]:
-        name = ResourceName.parse(snapshot["persistent_resource"])
         created = steps.created(snapshot)
-        self.log.info(
-            "Persistent resource %s is ready for jobs: %s", name.id, "created" if created else "adopted"
-        )
-        return {
-            "persistent_resource": str(name),
-            "persistent_resource_id": name.id,
-            "region": name.region,
-            "state": snapshot["state"],
-            "create_time": snapshot["create_time"],
-            "start_time": snapshot["start_time"],
-            "created": created,
-            "rotated": created and steps.record.rotated,
-        }
+        how = "created" if created else "adopted"
+        self.log.info("Persistent resource %s is ready for jobs: %s", self.persistent_resource_id, how)
+        rotated = created and steps.record.rotated
+        return {**resource_result(snapshot), "created": created, "rotated": rotated}
 
 
 def _labels(context: Context) -> dict[str, str]:

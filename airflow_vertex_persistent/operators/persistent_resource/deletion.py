@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_vertex_persistent.call_problems import call_problem
 from airflow_vertex_persistent.exceptions import PersistentResourceError
-from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import (
     DELETE_AGAIN,
-    PersistentResourceOperator,
+    WaitingResourceOperator,
 )
 from airflow_vertex_persistent.operators.persistent_resource.jobs import active_jobs
 from airflow_vertex_persistent.operators.persistent_resource.runs import SharingRuns
@@ -33,8 +31,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
-    from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
+    from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.states import ResourceSnapshot
 
@@ -62,7 +59,7 @@ _SUBJECT = "deletion of the persistent resource"
 _WHEN_IN_USE = ("leave", "wait", "delete")
 
 
-class DeletePersistentResourceOperator(PersistentResourceOperator):
+class DeletePersistentResourceOperator(WaitingResourceOperator):
     """
     Delete a persistent resource unless somebody uses it, and wait until it is really gone.
 
@@ -88,7 +85,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         seconds, ``timedelta`` or text like ``"7200s"``; 0 for ever. Default: 2 hours. (templated)
     :param kwargs: Id, connection, region and waiting, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
     :return: ``persistent_resource_id``; ``deleted``, whether it is gone; ``used_by``, if not, a list of short texts.
     :raises AirflowFailException: A parameter is wrong.
     :raises PersistentResourceError: It was in use for ``max_wait_duration``, or Airflow did not say who uses it.
@@ -99,7 +96,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         "shared_with",
         "setup_task_id",
         "max_wait_duration",
-        *PersistentResourceOperator.template_fields,
+        *WaitingResourceOperator.template_fields,
     )
 
     def __init__(
@@ -153,16 +150,15 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
         choice("when_in_use", self.when_in_use, _WHEN_IN_USE, problems)
         limit = seconds("max_wait_duration", self.max_wait_duration, problems, zero=True)
         spans = sharing_spans(self.shared_with, self._own_span(context, problems), problems)
-        with typed_errors(_SUBJECT):
+        with typed_errors(f"{_SUBJECT} {self.where}"):
             problems.raise_if_any()
-            hook = self.hook()
-            name = self.resource_name(hook)
-            PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
-            runs, job_hook = SharingRuns(name, spans, context["ti"]), self.job_hook()
+            name = self.resource_name
+            self.persist_links(context, name)
+            runs = SharingRuns(name, spans, context["ti"])
         told: Sequence[str] = ()
         while True:
-            with typed_errors(_SUBJECT):
-                look = self._look(hook, job_hook, runs, unexplained_since)
+            with typed_errors(f"{_SUBJECT} {self.where}"):
+                look = self._look(runs, unexplained_since)
             if look.until is not None:
                 trigger = self.trigger(name, watch, until=look.until, create_time=look.create_time)
                 event = self.wait_for_event(trigger, context, deleting=look.create_time)
@@ -189,18 +185,12 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
                 problems.add("setup_task_id", self.setup_task_id, f"the DAG has no such task; it has {known}")
         return Span(dag.dag_id, setups, self.task_id)
 
-    def _look(
-        self,
-        hook: PersistentResourceHook,
-        job_hook: TrainingJobHook,
-        runs: SharingRuns,
-        unexplained_since: str | None,
-    ) -> _Look:
+    def _look(self, runs: SharingRuns, unexplained_since: str | None) -> _Look:
         """Look at the resource and, if nobody uses it, delete it."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
         name = runs.name
-        live = hook.get(name)
+        live = self.resource_hook.get(name)
         if live is None:
             self.log.info("%s is gone", name)
             return _Look()
@@ -213,7 +203,7 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             return _Look("gone", snapshot["create_time"])
         usage = Usage()
         if self.when_in_use != "delete":
-            usage, unexplained_since = self._usage(job_hook, runs, snapshot, unexplained_since)
+            usage, unexplained_since = self._usage(runs, snapshot, unexplained_since)
         match usage.next(self.when_in_use):
             case Next.LEAVE:
                 self.log.info("%s stays, it is in use by%s", name, _lines(usage.used_by))
@@ -221,18 +211,14 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             case Next.WAIT:
                 reasons = usage.used_by + usage.undecided
                 return _Look(again=reasons, unexplained_since=unexplained_since)
-        refusal = self._delete(hook, name)
+        refusal = self._delete(name)
         return _Look(again=(refusal,)) if refusal else _Look("gone", snapshot["create_time"])
 
     def _usage(
-        self,
-        job_hook: TrainingJobHook,
-        runs: SharingRuns,
-        snapshot: ResourceSnapshot,
-        unexplained_since: str | None,
+        self, runs: SharingRuns, snapshot: ResourceSnapshot, unexplained_since: str | None
     ) -> tuple[Usage, str | None]:
         """Return who uses the resource, and since when machines are in use without a job."""
-        jobs, used = active_jobs(job_hook, runs.name, runs.ti), machines_in_use(snapshot)
+        jobs, used = active_jobs(self.job_hook, runs.name, runs.ti), machines_in_use(snapshot)
         now = datetime.now(UTC).isoformat()
         since = (unexplained_since or now) if used and not jobs else None
         usage = machine_usage(jobs, used, seconds_between(since, now) or 0.0)
@@ -241,11 +227,11 @@ class DeletePersistentResourceOperator(PersistentResourceOperator):
             usage += runs.usage()
         return usage, since
 
-    def _delete(self, hook: PersistentResourceHook, name: ResourceName) -> str | None:
+    def _delete(self, name: ResourceName) -> str | None:
         """Delete the resource; return why not, if another look is needed."""
         self.log.info("Deleting %s", name)
         try:
-            hook.delete(name, once=True)
+            self.resource_hook.delete(name, once=True)
         except Exception as error:
             # It has changed since the look, or there was no answer. Whoever uses it by now is looked for again.
             if call_problem(error) not in DELETE_AGAIN:

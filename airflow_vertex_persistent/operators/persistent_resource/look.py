@@ -11,13 +11,12 @@ from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import persistent_resources_console_url
 from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
 from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator
-from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
+from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.specs.checks import (
     Problems,
     boolean,
     check_labels,
     check_persistent_resource_id,
-    check_region,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
 
     .. seealso:: :doc:`/operators/look_at_persistent_resources`
 
-    :param missing_ok: Whether a resource that is not there is a result, ``None``, and no error. Default: ``False``.
-        (templated)
+    :param missing_ok: Whether a resource that is not there is a result, ``None``, and no error; then the result is
+        one XCom, and not one for each key as well. Default: ``False``. (templated)
     :param kwargs: Id, connection and region, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
@@ -49,6 +48,8 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
     template_fields: Sequence[str] = ("missing_ok", *PersistentResourceOperator.template_fields)
 
     def __init__(self, *, missing_ok: bool | str = False, **kwargs: Any) -> None:
+        if missing_ok is not False:
+            kwargs.setdefault("multiple_outputs", False)  # there may be nothing to take apart
         super().__init__(**kwargs)
         self.missing_ok = missing_ok
 
@@ -56,15 +57,14 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
         """Return what the resource is like now."""
         subject = "look at the persistent resource"
         problems = Problems(subject)
-        check_region(self.region, problems)
+        self.check_place(problems)
         check_persistent_resource_id(self.persistent_resource_id, problems)
         missing_ok = boolean("missing_ok", self.missing_ok, problems)
-        with typed_errors(subject):
+        with typed_errors(f"{subject} {self.where}"):
             problems.raise_if_any()
-            hook = self.hook()
-            name = self.resource_name(hook)
-            live = hook.get(name)
-        PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
+            name = self.resource_name
+            live = self.resource_hook.get(name)
+        self.persist_links(context, name)
         if live is None:
             if missing_ok:
                 self.log.info("%s is not there", name)
@@ -102,22 +102,19 @@ class ListPersistentResourcesOperator(VertexOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return what the resources are like now."""
-        from airflow_vertex_persistent.hooks.persistent_resource import (
-            PersistentResourceHook,
-            resource_snapshot,
-        )
+        from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
         subject = "list of persistent resources"
         problems = Problems(subject)
-        check_region(self.region, problems)
+        self.check_place(problems)
         labels: Any = self.labels or {}
         if isinstance(labels, Mapping):
             check_labels(labels, problems)
         else:
             problems.add_hidden("labels", "write a mapping of texts")
-        with typed_errors(subject):
+        with typed_errors(f"{subject} in {self.region}"):
             problems.raise_if_any()
-            hook = PersistentResourceHook(self.gcp_conn_id, self.impersonation_chain)
+            hook = self.resource_hook
             project_id = self.project_id or hook.default_project_id
             found = [resource_snapshot(resource) for resource in hook.list(project_id, self.region)]
         PersistentResourcesLink().persist(context, persistent_resources_console_url(project_id))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.endings import resource_error
 from airflow_vertex_persistent.exceptions import PersistentResourceError
-from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import ResourceName, persistent_resources_console_url
+from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
-from airflow_vertex_persistent.operators.persistent_resource.base import PersistentResourceOperator, Wait
+from airflow_vertex_persistent.operators.persistent_resource.base import Wait, WaitingResourceOperator
 from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
-from airflow_vertex_persistent.operators.persistent_resource.result import resource_result
+from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice
 from airflow_vertex_persistent.states import REBOOTING, ResourcePhase, resource_phase
 from airflow_vertex_persistent.triggers.watch import outage_pause
@@ -23,13 +22,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.states import ResourceSnapshot
 
 _SUBJECT = "reboot of the persistent resource"
 
 
-class RebootPersistentResourceOperator(PersistentResourceOperator):
+class RebootPersistentResourceOperator(WaitingResourceOperator):
     """
     Restart all machines of a persistent resource and wait until it runs again.
 
@@ -43,7 +41,7 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
         ``execution_timeout`` allows, or ``"reboot"`` all the same. Default: fail. (templated)
     :param kwargs: Id, connection, region and waiting, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
     :return: As :class:`~airflow_vertex_persistent.operators.persistent_resource.GetPersistentResourceOperator`.
     :raises PersistentResourceError: The resource is in use, not there, being deleted, or does not come up
         again; for a lack of machines or quota the error is a
@@ -51,7 +49,7 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
         :class:`~airflow_vertex_persistent.exceptions.QuotaExceededError`.
     """
 
-    template_fields: Sequence[str] = ("when_in_use", *PersistentResourceOperator.template_fields)
+    template_fields: Sequence[str] = ("when_in_use", *WaitingResourceOperator.template_fields)
 
     def __init__(self, *, when_in_use: Literal["fail", "wait", "reboot"] = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -63,14 +61,13 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
         watch = self.watch_arguments(problems)
         check_persistent_resource_id(self.persistent_resource_id, problems)
         when_in_use = choice("when_in_use", self.when_in_use, ("fail", "wait", "reboot"), problems)
-        with typed_errors(_SUBJECT):
+        with typed_errors(f"{_SUBJECT} {self.where}"):
             problems.raise_if_any()
-            hook = self.hook()
-            name = self.resource_name(hook)
-            PersistentResourcesLink().persist(context, persistent_resources_console_url(name.project))
+            name = self.resource_name
+            self.persist_links(context, name)
         while True:
-            with typed_errors(_SUBJECT):
-                wait = self._reboot(hook, name, when_in_use, watch["poll_interval"])
+            with typed_errors(f"{_SUBJECT} {self.where}"):
+                wait = self._reboot(name, when_in_use, watch["poll_interval"])
             if wait is None:
                 break
             self.wait(wait, name, watch, context)
@@ -91,13 +88,11 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
         self.log.info("Persistent resource %s runs again", self.persistent_resource_id)
         return resource_result(snapshot)
 
-    def _reboot(
-        self, hook: PersistentResourceHook, name: ResourceName, when_in_use: str, poll_interval: float
-    ) -> Wait | None:
+    def _reboot(self, name: ResourceName, when_in_use: str, poll_interval: float) -> Wait | None:
         """Begin the reboot, or return what to wait for before that; ``None``: it is under way."""
         from airflow_vertex_persistent.hooks.persistent_resource import resource_snapshot
 
-        live = hook.get(name)
+        live = self.resource_hook.get(name)
         if live is None:
             raise PersistentResourceError(
                 f"{name} is not there\nNext step: create it; a new one needs no reboot."
@@ -113,7 +108,7 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
             )
         if phase is ResourcePhase.MOVING:
             return Wait("it to be ready", "ready")
-        users = "" if when_in_use == "reboot" else who_uses(self.job_hook(), name, snapshot)
+        users = "" if when_in_use == "reboot" else who_uses(self.job_hook, name, snapshot)
         if users and when_in_use == "fail":
             raise PersistentResourceError(
                 f"{name} should be rebooted, but is in use: {users}\n"
@@ -123,13 +118,13 @@ class RebootPersistentResourceOperator(PersistentResourceOperator):
             return until_unused(f"the end of {users}", snapshot, poll_interval)
         self.log.info("Rebooting %s", name)
         try:
-            hook.reboot(name)
+            self.resource_hook.reboot(name)
         except Exception as error:
             if call_problem(error) is CallProblem.NOT_NOW:
                 pause = outage_pause(poll_interval, 0)
                 return Wait(f"a state in which it can be rebooted ({error})", seconds=pause)
             # The reply may have been lost: what counts is what has become of the resource.
-            now = hook.get(name) if call_problem(error) is CallProblem.TRANSIENT else None
+            now = self.resource_hook.get(name) if call_problem(error) is CallProblem.TRANSIENT else None
             if now is None or resource_snapshot(now)["state"] != REBOOTING:
                 raise
         return None

@@ -33,6 +33,10 @@ RESULT_KEYS = {
     "state",
     "create_time",
     "start_time",
+    "age_seconds",
+    "labels",
+    "error",
+    "pools",
     "created",
     "rotated",
 }
@@ -65,8 +69,9 @@ def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *,
 def test_create_adopts(relay: Relay, create: Make, run_dag: Callable[[], Run], *, deferrable: bool) -> None:
     """A resource with the same spec is adopted, as often as the task runs, without asking for another."""
     create(deferrable=deferrable)
-    first = run_dag().result("create")
-    assert run_dag().result("create") == {**first, "created": False}
+    first, second = run_dag().result("create"), run_dag().result("create")
+    assert second["age_seconds"] > first["age_seconds"]
+    assert second == {**first, "age_seconds": second["age_seconds"], "created": False}
     assert relay.count("CreatePersistentResource") == 1
 
 

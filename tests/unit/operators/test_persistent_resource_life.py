@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from google.api_core.exceptions import ServiceUnavailable
 from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob
 
@@ -20,8 +20,9 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
 )
 from airflow_vertex_persistent.names import persistent_resource_name
+from airflow_vertex_persistent.operators.cancelling import can_be_cancelled
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
-from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
+from airflow_vertex_persistent.operators.persistent_resource.jobs import active_jobs, until_unused, who_uses
 from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
 from airflow_vertex_persistent.sensors.persistent_resource import PersistentResourceSensor
 
@@ -129,6 +130,17 @@ def test_a_tuning_job_uses_a_resource_with_all_its_trials() -> None:
     assert who_uses(hook, NAME, snapshot("RUNNING", 2)) == f"{JOBS}/other, {tuning.name}"
 
 
+@pytest.mark.filterwarnings("ignore:Unrecognized JobState enum value")
+def test_a_job_in_a_state_of_a_newer_service_uses_a_resource() -> None:
+    """It is neither over nor being cancelled, as far as anybody knows."""
+    job = CustomJob(name=f"{JOBS}/7", state=99, job_spec={"persistent_resource_id": "nightly"})
+    hook: Any = SimpleNamespace(list_jobs=lambda *place: [job] if place[2] == "customJobs" else [])
+    ti = SimpleNamespace(dag_id="retrain", run_id="scheduled")
+    (active,) = active_jobs(hook, NAME, ti)
+    assert not active.cancelling
+    assert can_be_cancelled(job)
+
+
 @pytest.mark.parametrize(
     ("state", "used", "until"), [("RUNNING", 2, "unused"), ("RUNNING", 0, None), ("ERROR", 2, None)]
 )
@@ -160,6 +172,16 @@ def test_a_reboot_that_ends_badly(seen: Any, kind: type[Exception], told: str) -
     assert "Next step:" in str(caught.value)
 
 
+def test_a_sensor_reads_a_rendered_number_alike_before_and_after_the_wait() -> None:
+    """A template may render a whole number as ``2.0``."""
+    seen = snapshot("RUNNING") | dict.fromkeys(("create_time", "start_time")) | {"labels": {}}
+    event = {"name": str(NAME), "status": "settled", "snapshot": seen, "details": {}, "error": ""}
+    sensor = PersistentResourceSensor(**PLACE, free_replicas="2.0")
+    assert sensor.execute_complete({}, event)["state"] == "RUNNING"
+    with pytest.raises(AirflowFailException, match=r"never has 3 free machines in one pool"):
+        PersistentResourceSensor(**PLACE, free_replicas="3.0").execute_complete({}, event)
+
+
 @pytest.mark.parametrize(
     ("limits", "left"),
     [
@@ -187,12 +209,12 @@ def test_a_deferred_sensor_runs_out_of_time(kind: type[Exception], *, soft_fail:
         sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
 
 
-def test_each_attempt_has_all_of_max_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_attempt_has_all_of_max_outage() -> None:
     """An attempt that starts in the outage in which the last one failed waits it out anew."""
     store = Store()
     sensor = PersistentResourceSensor(**{**PLACE, "deferrable": False}, max_outage=1e-6)
-    no_answer = Mock(side_effect=ServiceUnavailable("away"))
-    monkeypatch.setattr(sensor, "_hook", SimpleNamespace(default_project_id="acme", get=no_answer))
+    hook: Any = Mock(default_project_id="acme", get=Mock(side_effect=ServiceUnavailable("away")))
+    sensor.resource_hook = hook
 
     for try_number in (1, 2):
         attempt: Any = {"task_state_store": store, "ti": SimpleNamespace(try_number=try_number)}
