@@ -79,7 +79,9 @@ def _axis_of_texts(values: Sequence[Value]) -> Axis:
 
 def _finished(positions: Sequence[float | None], marks: dict[float, str]) -> Axis:
     """Return the axis between its outermost marks, with a place below them for what is not set."""
-    low, high = min(marks, default=0.0), max(marks, default=0.0)
+    # Marks are rounded: a value may lie a last digit beyond them.
+    places = [*marks, *(position for position in positions if position is not None)]
+    low, high = min(places, default=0.0), max(places, default=0.0)
     if low == high:  # one value: in the middle
         room = abs(low) * 0.5 or 1.0
         low, high = low - room, high + room
