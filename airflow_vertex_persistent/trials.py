@@ -27,8 +27,8 @@ class TrialSnapshot(TypedDict):
     It is ready for JSON except that metrics may be NaN or infinite. ``state`` is ``REQUESTED``, ``ACTIVE``,
     ``STOPPING``, ``SUCCEEDED`` or ``INFEASIBLE``: the API has none for a trial that failed, which is
     ``INFEASIBLE`` too. ``metrics`` and ``step`` are those of the final measurement, empty and ``None`` when there
-    is none. Each of ``measurements`` has ``step``, ``elapsed_seconds`` and ``metrics``. Times are RFC 3339 in UTC.
-    ``custom_job`` is the job's full name.
+    is none. Each of ``measurements`` has ``step``, ``elapsed_seconds`` and ``metrics``; there are none where nobody
+    asked for them. Times are RFC 3339 in UTC. ``custom_job`` is the job's full name.
     """
 
     id: str

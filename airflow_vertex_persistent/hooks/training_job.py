@@ -152,7 +152,7 @@ class TrainingJobAsyncHook(VertexAsyncHook):
     async def tuning_snapshot(self, name: ResourceName) -> dict[str, Any]:
         """Return what a tuning job is like now, and in ``tuning`` its trials."""
         job = cast("HyperparameterTuningJob", await self.get_job(name))
-        return {**job_snapshot(job), "tuning": tuning_snapshot(job)}
+        return {**job_snapshot(job), "tuning": tuning_snapshot(job, measurements=False)}
 
     async def snapshot_page(
         self, project_id: str, region: str, kind: str, filter_: str, page_token: str

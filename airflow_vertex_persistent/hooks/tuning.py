@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 _MINIMIZE = StudySpec.MetricSpec.GoalType.MINIMIZE
 
 
-def tuning_snapshot(job: HyperparameterTuningJob) -> TuningSnapshot:
-    """Return what one look at a tuning job says of its trials, which lists leave out."""
+def tuning_snapshot(job: HyperparameterTuningJob, *, measurements: bool = True) -> TuningSnapshot:
+    """
+    Return what one look at a tuning job says of its trials, which lists leave out.
+
+    :param measurements: Whether to read all reports of each trial, of which there may be many thousands.
+    """
     kinds = dict(_kinds(job.study_spec.parameters))
     return {
         "display_name": job.display_name,
@@ -32,7 +36,7 @@ def tuning_snapshot(job: HyperparameterTuningJob) -> TuningSnapshot:
         },
         "max_trial_count": job.max_trial_count,
         "max_failed_trial_count": job.max_failed_trial_count,
-        "trials": [_trial_snapshot(trial, kinds) for trial in job.trials],
+        "trials": [_trial_snapshot(trial, kinds, measurements=measurements) for trial in job.trials],
     }
 
 
@@ -44,7 +48,7 @@ def _kinds(parameters: Iterable[StudySpec.ParameterSpec]) -> Iterator[tuple[str,
         yield from _kinds(child.parameter_spec for child in parameter.conditional_parameter_specs)
 
 
-def _trial_snapshot(trial: Trial, kinds: dict[str, str]) -> TrialSnapshot:
+def _trial_snapshot(trial: Trial, kinds: dict[str, str], *, measurements: bool) -> TrialSnapshot:
     final = trial.final_measurement if "final_measurement" in trial else None
     return {
         "id": trial.id,
@@ -60,7 +64,7 @@ def _trial_snapshot(trial: Trial, kinds: dict[str, str]) -> TrialSnapshot:
                 "elapsed_seconds": _seconds(measurement.elapsed_duration),
                 "metrics": _metrics(measurement),
             }
-            for measurement in trial.measurements
+            for measurement in (trial.measurements if measurements else ())
         ],
         "start_time": timestamp(trial.start_time),
         "end_time": timestamp(trial.end_time),
