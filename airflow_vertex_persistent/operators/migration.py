@@ -25,6 +25,8 @@ _TELLTALE = ("metric_spec", "parameter_spec")
 _MEASUREMENT_SELECTION = "best"
 _BUCKET, _FOLDER = "staging_bucket", "base_output_dir"
 _BELOW_BUCKET = "aiplatform-custom-job/{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}"
+# The tasks of a mapped task group are one task in one run.
+_BELOW_BUCKET += "{{ '' if ti.map_index < 0 else '/%d' % ti.map_index }}"
 
 
 def our_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +35,8 @@ def our_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
     A task with ``metric_spec`` or ``parameter_spec`` is one that was written for Google's operator. It keeps what it
     has there without saying so: ``measurement_selection="best"``, and Google's names in the DAG's ``default_args``. A
-    ``staging_bucket`` matters where there is no ``base_output_dir``: then that is a folder in it, by DAG, task and
-    run.
+    ``staging_bucket`` matters where there is no ``base_output_dir``: then that is a folder in it, by DAG, task,
+    run and map index.
 
     :param given: Arguments of a task by name, with the DAG's ``default_args`` as Airflow hands them on.
     :raises ValueError: An argument is given by both its names.

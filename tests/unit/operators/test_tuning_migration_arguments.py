@@ -13,6 +13,7 @@ from airflow.providers.google.cloud.operators.vertex_ai.hyperparameter_tuning_jo
 from airflow.sdk import DAG
 from google.cloud.aiplatform import hyperparameter_tuning as hpt
 from google.cloud.aiplatform_v1.types import AcceleratorType, ContainerSpec, MachineSpec, WorkerPoolSpec
+from jinja2 import Template
 
 from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
 from airflow_vertex_persistent.operators.migration import RENAMED, WITHOUT_EFFECT, our_arguments, plain
@@ -112,11 +113,13 @@ def test_arguments_without_effect_are_dropped() -> None:
     ],
 )
 def test_without_a_folder_one_in_the_staging_bucket_is_taken(bucket: str, root: str) -> None:
-    """By DAG, task and run, for a retry takes over what is in it."""
+    """By DAG, task, run and map index, for a retry takes over what is in it."""
     folder = our_arguments({"staging_bucket": bucket})["base_output_dir"]
-    assert (
-        folder == f"{root}/aiplatform-custom-job/{{{{ dag.dag_id }}}}/{{{{ task.task_id }}}}/{{{{ run_id }}}}"
-    )
+    assert folder.startswith(f"{root}/")
+    below = Template(folder.removeprefix(root))
+    task = {"dag": {"dag_id": "nightly"}, "task": {"task_id": "tune"}, "run_id": "scheduled"}
+    assert below.render(**task, ti={"map_index": -1}) == "/aiplatform-custom-job/nightly/tune/scheduled"
+    assert below.render(**task, ti={"map_index": 2}) == "/aiplatform-custom-job/nightly/tune/scheduled/2"
 
 
 @pytest.mark.parametrize(
