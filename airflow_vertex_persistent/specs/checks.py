@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
@@ -159,9 +159,21 @@ def seconds(field: str, value: Any, problems: Problems, *, zero: bool = False) -
     return None
 
 
-def duration_text(number: float) -> str:
+def api_duration(number: float) -> str:
     """Write seconds as the API's JSON form of a duration."""
     return f"{number:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def timestamp(field: str, value: Any, problems: Problems) -> str | None:
+    """Read a time in RFC 3339, such as ``2026-11-22T01:00:00Z``; ``None`` when something was wrong."""
+    try:
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        time = datetime.min  # noqa: DTZ901 - it has no time zone, which is refused
+    if time.tzinfo is None:
+        problems.add(field, value, "write a time with its zone, like '2026-11-22T01:00:00Z'")
+        return None
+    return time.isoformat()
 
 
 def whole_number(field: str, value: Any, problems: Problems, *, least: int | None = None) -> int | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, TUNING_JOBS
 from airflow_vertex_persistent.specs import checks
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.specs.messages import camel_case, read_message
@@ -79,7 +80,7 @@ class JobRequest(NamedTuple):
     @property
     def subject(self) -> str:
         """What it is called in errors."""
-        return "custom job" if self.tuning is None else "tuning job"
+        return NOUNS[CUSTOM_JOBS if self.tuning is None else TUNING_JOBS]
 
     @property
     def at_once(self) -> int:
@@ -183,10 +184,10 @@ def _merge_parameters(
     scheduling = {field: given[field] for field in _SCHEDULING_FIELDS if field in given}
     if "max_run_duration" in given:
         limit = checks.seconds("max_run_duration", given["max_run_duration"], problems)
-        scheduling["timeout"] = None if limit is None else checks.duration_text(limit)
+        scheduling["timeout"] = None if limit is None else checks.api_duration(limit)
     if "max_wait_duration" in given:
         limit = checks.seconds("max_wait_duration", given["max_wait_duration"], problems, zero=True)
-        scheduling["max_wait_duration"] = None if limit is None else checks.duration_text(limit)
+        scheduling["max_wait_duration"] = None if limit is None else checks.api_duration(limit)
     if "strategy" in given:
         scheduling["strategy"] = read_strategy(given["strategy"], problems)
     _put(spec, "scheduling", _over(spec.get("scheduling"), scheduling))

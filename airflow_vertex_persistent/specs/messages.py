@@ -8,11 +8,19 @@ installed client knows can be written, in snake or camel case, and no second lis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.specs.checks import boolean, duration_text, real_number, seconds, whole_number
+from airflow_vertex_persistent.specs.checks import (
+    api_duration,
+    boolean,
+    real_number,
+    seconds,
+    timestamp,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.specs.checks import Problems
 
+_WRAPPER = re.compile(r"google\.protobuf\.\w+Value")  # of one number, boolean or text
 _DURATION_THAT_MAY_BE_ZERO = "max_wait_duration"  # where it means for ever
 
 
@@ -95,14 +104,23 @@ def _read_map(item: Any, path: str, problems: Problems) -> dict[str, str]:
 
 def _read_single(item: Any, field: FieldDescriptor, path: str, problems: Problems) -> Any:
     if field.message_type is not None:
-        if field.message_type.full_name == "google.protobuf.Duration":
-            number = seconds(path, item, problems, zero=field.name == _DURATION_THAT_MAY_BE_ZERO)
-            return None if number is None else duration_text(number)
-        return read_message(item, field.message_type, path, problems)
+        return _read_part(item, field.name, field.message_type, path, problems)
     if field.enum_type is not None:
         return _read_enum(item, field.enum_type, path, problems)
     reader = _SCALARS.get(field.cpp_type)
     return _text(item, path, problems) if reader is None else reader(item, path, problems)
+
+
+def _read_part(item: Any, name: str, message: Descriptor, path: str, problems: Problems) -> Any:
+    """Read a message within another; some of Google's general ones are no mapping in JSON."""
+    if message.full_name == "google.protobuf.Duration":
+        number = seconds(path, item, problems, zero=name == _DURATION_THAT_MAY_BE_ZERO)
+        return None if number is None else api_duration(number)
+    if message.full_name == "google.protobuf.Timestamp":
+        return timestamp(path, item, problems)
+    if _WRAPPER.fullmatch(message.full_name):
+        return _read_single(item, message.fields_by_name["value"], path, problems)
+    return read_message(item, message, path, problems)
 
 
 def _read_enum(item: Any, enum: EnumDescriptor, path: str, problems: Problems) -> str | None:

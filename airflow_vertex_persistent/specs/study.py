@@ -44,6 +44,7 @@ _SDK_KINDS = {
     "DiscreteParameterSpec": "discrete_value_spec",
     "CategoricalParameterSpec": "categorical_value_spec",
 }
+_ID_FIELDS = ("parameter_id", "parameterId")
 _PARENT_VALUES = "parent_values"
 
 Values = Sequence[float | int | str] | str
@@ -155,10 +156,17 @@ def _condition(kind: str, name: str, child: Any) -> dict[str, Any]:
     if not isinstance(child, Mapping):
         return {"parameter_spec": child}
     spec = {key: value for key, value in child.items() if key != _PARENT_VALUES}
-    condition: dict[str, Any] = {"parameter_spec": {"parameter_id": name, **spec}}
+    condition: dict[str, Any] = {"parameter_spec": with_id(name, spec)}
     if _PARENT_VALUES in child and kind in CONDITIONS:
         condition[CONDITIONS[kind]] = {"values": child[_PARENT_VALUES]}
     return condition
+
+
+def with_id(name: str, parameter: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter with the id under which it stands; one that says another has both, which is told later."""
+    rest = {key: value for key, value in parameter.items() if key not in _ID_FIELDS}
+    others = [parameter[field] for field in _ID_FIELDS if parameter.get(field) not in (None, name)]
+    return {"parameter_id": name, **rest} | ({"parameterId": others[0]} if others else {})
 
 
 def plain_parameter(parameter: Any) -> Any:
@@ -169,7 +177,7 @@ def plain_parameter(parameter: Any) -> Any:
     fields = {"min": "min_value", "max": "max_value", "values": "values"}
     values = {name: getattr(parameter, field) for field, name in fields.items() if hasattr(parameter, field)}
     scale = getattr(parameter, "scale", None)
-    children = parameter.conditional_parameter_spec if kind in CONDITIONS else None
+    children = getattr(parameter, "conditional_parameter_spec", None)
     return _parameter(kind, values, scale, parameter.parent_values, children)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import choice
 from airflow_vertex_persistent.specs.messages import camel_case, read_message
-from airflow_vertex_persistent.specs.study import CONDITIONS, SCALES
+from airflow_vertex_persistent.specs.study import CONDITIONS, SCALES, with_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,8 @@ def read_study(wanted: Mapping[str, Any], config: Mapping[str, Any], problems: P
             body[name] = _name(field, wanted[field], words, problems)
     if rule := _stopping(wanted["early_stopping"], problems):
         body = {field: value for field, value in body.items() if field not in _STOPPING_FIELDS} | rule
+    # A rule without settings, in YAML a key without a value, is a rule.
+    body |= {field: {} for field in body.keys() & _STOPPING_FIELDS.keys() if body[field] is None}
     study = read_message(body, message, "", problems)
     study["metrics"] = _metrics(taken["metrics"], _part(message, "metrics"), problems)
     study["parameters"] = _parameters(taken["parameters"], _part(message, "parameters"), problems)
@@ -98,7 +100,7 @@ def _stopping(value: Any, problems: Problems) -> dict[str, Any]:
     if isinstance(value, str) and value in _STOPPING:
         return {_STOPPING[value]: {}}
     if isinstance(value, Mapping) and len(value) == 1 and (field := _STOPPING_FIELDS.get(next(iter(value)))):
-        return {field: next(iter(value.values()))}
+        return {field: next(iter(value.values())) or {}}
     words = ", ".join(map(repr, _STOPPING))
     problems.add(
         "early_stopping", value, f"write {words}, or a mapping of one of {', '.join(_STOPPING.values())}"
@@ -144,11 +146,9 @@ def _metrics(value: Any, message: Descriptor, problems: Problems) -> list[dict[s
 
 def _parameters(value: Any, message: Descriptor, problems: Problems) -> list[dict[str, Any]]:
     """Read parameters: specs by id, or the API's list."""
-
-    def with_id(name: str, spec: Any) -> Any:
-        return {"parameter_id": name, **spec} if isinstance(spec, Mapping) else spec
-
-    listed = _listed("parameters", value, with_id)
+    listed = _listed(
+        "parameters", value, lambda name, spec: with_id(name, spec) if isinstance(spec, Mapping) else spec
+    )
     if not listed:
         problems.add_hidden("parameters", "write what to search, like {'learning_rate': double(1e-4, 1e-1)}")
     parameters = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import whole_number
 from airflow_vertex_persistent.specs.custom_job import JobRequest, custom_job
-from airflow_vertex_persistent.specs.messages import camel_case
+from airflow_vertex_persistent.specs.messages import camel_case, unknown_field
 from airflow_vertex_persistent.specs.study_reading import read_study
 from airflow_vertex_persistent.specs.worker_pools import short_form_field
 
@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 _TPU = re.compile(r"TPU_|ct\d|cloud-tpu")
 STUDY_FIELDS = ("metrics", "parameters", "algorithm", "measurement_selection", "early_stopping")
 COUNT_FIELDS = ("max_trial_count", "parallel_trial_count", "max_failed_trial_count")
-# What a body has of its own, by both spellings; the rest of it is that of a custom job.
-_BODY_FIELDS = {
-    name: field
-    for field in ("study_spec", "trial_job_spec", *COUNT_FIELDS)
-    for name in (field, camel_case(field))
-}
+# What a body has of its own; the rest of it is that of a custom job.
+_BODY_FIELDS = ("study_spec", "trial_job_spec", *COUNT_FIELDS)
 
 
 def tuning_job(
@@ -66,25 +62,38 @@ def tuning_body(request: JobRequest, job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
     """Return the part of ``config`` that is as of a custom job, and what a tuning job has of its own."""
-    if not isinstance(config, Mapping):
+    if not isinstance(config, Mapping) or not config or _is_of_a_trial(config):
         return config, {}
-    rest: dict[str, Any] = {}
+    from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
+
+    known = [field.name for field in HyperparameterTuningJob.pb().DESCRIPTOR.fields]
+    spellings = {name: field for field in known for name in (field, camel_case(field))}
+    rest: dict[str, Any] = {"job_spec": {}}
     own: dict[str, Any] = {}
     for key, value in config.items():
-        field = _BODY_FIELDS.get(str(key))
+        field = spellings.get(str(key))
         if field is None:
+            fix = unknown_field("HyperparameterTuningJob", str(key), known)
+            problems.add_hidden(f"config.{key}", fix)
+        elif field not in _BODY_FIELDS:
             rest[key] = value
         elif field in own:
             problems.add_hidden(f"config.{field}", "is given twice")
         else:
             own[field] = value
-    if not own:
-        return config, {}
     if "trial_job_spec" in own:
         rest["job_spec"] = own["trial_job_spec"]
-    else:
-        rest.setdefault("job_spec", {})
     return rest, own
+
+
+def _is_of_a_trial(config: Mapping[str, Any]) -> bool:
+    """Tell whether ``config`` is the job of a trial, a ``CustomJob`` or its spec, and no tuning job."""
+    if any(name in config for field in _BODY_FIELDS for name in (field, camel_case(field))):
+        return False
+    from google.cloud.aiplatform_v1.types import CustomJobSpec
+
+    known = ["job_spec", *(field.name for field in CustomJobSpec.pb().DESCRIPTOR.fields)]
+    return any(name in config for field in known for name in (field, camel_case(field)))
 
 
 def _counts(wanted: Mapping[str, Any], own: Mapping[str, Any], problems: Problems) -> dict[str, int]:

@@ -170,7 +170,7 @@ def test_every_duration_can_be_sent(number: float) -> None:
     problems.raise_if_any()
     assert accepted is not None
     sent = Duration()
-    sent.FromJsonString(checks.duration_text(accepted))
+    sent.FromJsonString(checks.api_duration(accepted))
     assert sent.ToTimedelta().total_seconds() == pytest.approx(number, rel=1e-9, abs=1e-6)
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from google.cloud.aiplatform import hyperparameter_tuning as sdk
-from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
+from google.cloud.aiplatform_v1.types import HyperparameterTuningJob, StudySpec
 from google.protobuf.json_format import ParseDict
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError
@@ -186,6 +187,44 @@ def test_early_stopping_wins_over_the_body() -> None:
         assert "decay_curve_stopping_spec" not in study
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"early_stopping": {"median_automated_stopping_spec": None}},
+        {"config": {"studySpec": {"medianAutomatedStoppingSpec": None}}},
+    ],
+)
+def test_a_rule_without_settings_is_a_rule(wanted: dict[str, Any]) -> None:
+    """As YAML writes it: a key without a value."""
+    assert body(**wanted)["study_spec"]["median_automated_stopping_spec"] == {}
+
+
+def test_when_a_study_stops() -> None:
+    """Numbers that may be missing, and times, are written as the API's JSON has them."""
+    rule = {
+        "minNumTrials": 5,
+        "max_num_trials": "9",
+        "shouldStopAsap": "true",
+        "maximumRuntimeConstraint": {"endTime": "2026-11-22T01:00:00Z"},
+    }
+    if "study_stopping_config" not in StudySpec.pb().DESCRIPTOR.fields_by_name:
+        pytest.skip("the installed client does not know study_stopping_config")
+    read = body(config={"studySpec": {"studyStoppingConfig": rule}})["study_spec"]["study_stopping_config"]
+    assert (read["min_num_trials"], read["max_num_trials"], read["should_stop_asap"]) == (5, 9, True)
+    end = read["maximum_runtime_constraint"]["end_time"]
+    assert datetime.fromisoformat(end) == datetime(2026, 11, 22, 1, tzinfo=UTC)
+
+
+def test_a_parameter_that_says_its_own_id() -> None:
+    """Under its own name it is the same, in both spellings; under another one that is told."""
+    for field in ("parameter_id", "parameterId"):
+        assert parameter({field: "p", **double(0, 1)}) == parameter(double(0, 1))
+        told = problem_of(parameters={"p": {field: "q", **double(0, 1)}})
+        assert told.startswith("parameters['p'].parameter_id: is given twice")
+        child = {field: "c", **double(0, 1, parent_values=["a"])}
+        assert parameter(categorical(["a"], children={"c": child}))
+
+
 def test_what_a_custom_job_asks_for_is_not_changed_by_tuning() -> None:
     """A job that runs while this package is brought up to date is still the one that was asked for."""
     request = JobRequest({"display_name": "j"}, (None,), True, "europe-west4")
@@ -221,6 +260,19 @@ def test_what_a_custom_job_asks_for_is_not_changed_by_tuning() -> None:
         (
             {"double_value_spec": {"min_value": 0, "max_value": 1, "default_value": 0}},
             "a tuning job has none",
+        ),
+        (
+            plain_parameter(
+                sdk.DoubleParameterSpec(
+                    min=0,
+                    max=1,
+                    scale="linear",
+                    conditional_parameter_spec={
+                        "c": sdk.DoubleParameterSpec(min=0, max=1, scale="linear", parent_values=[1])
+                    },
+                )
+            ),
+            "parameters['p'].children['c']: only integer, discrete and categorical parameters have children",
         ),
         (
             categorical(["a"], children={"c": double(0, 1)}),
@@ -294,6 +346,26 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
             "does not go with",
         ),
         ({"config": {"studySpec": 7}}, "config.study_spec: write a mapping"),
+        (
+            {"config": {"studySpec": {}, "maxFailedTrialsCount": 2}},
+            "HyperparameterTuningJob has no such field; did you mean 'max_failed_trial_count'?",
+        ),
+        ({"config": {"studySpec": {}, "jobSpec": {}}}, "config.jobSpec: HyperparameterTuningJob has no such"),
+        ({"config": {"studySpecs": {}, "displayName": "d"}}, "did you mean 'study_spec'?"),
+        (
+            {"config": {"studySpec": {"studyStoppingConfig": {"minNumTrials": {"value": 5}}}}},
+            "study_stopping_config.min_num_trials: write a whole number",
+        ),
+        (
+            {
+                "config": {
+                    "studySpec": {
+                        "studyStoppingConfig": {"maximumRuntimeConstraint": {"endTime": "tomorrow"}}
+                    }
+                }
+            },
+            "end_time = 'tomorrow': write a time with its zone",
+        ),
     ],
 )
 def test_a_search_that_is_wrong(wanted: dict[str, Any], told: str) -> None:
