@@ -62,8 +62,9 @@ def job_error(snapshot: JobSnapshot, details: Mapping[str, Any] | None = None) -
     look at and the next step.
 
     :param details: What the trigger found: ``log_lines``, or ``log_problem``; with ``log_of`` whose log that is, if
-        it is not the job's own; of a tuning job ``tuning``, how far it got, ``unreported``, the metrics that a trial
-        lacks, and ``no_failure_limit``, if the service alone says how many trials may fail.
+        it is not the job's own; of a tuning job ``tuning``, how far it got, ``trial``, the snapshot of the job of the
+        trial that failed, ``metrics``, what it should have reported, and ``no_failure_limit``, if the service alone
+        says how many trials may fail.
     """
     details = details or {}
     error_class, next_step = _job_error_class(snapshot, details)
@@ -102,17 +103,34 @@ def _job_error_class(snapshot: JobSnapshot, details: Mapping[str, Any]) -> Error
 
 
 def _failed_next_step(text: str, details: Mapping[str, Any]) -> str:
-    if metrics := details.get("unreported"):
-        fix = f"have the code report {' and '.join(metrics)}: the trial ended well and has reported none."
-        return f"{fix} The hyperparameter_metric_tag in the code must be the name in metrics."
-    where = "the log of the replica named above" if failed_replica(text) else "the end of its log"
-    fix = f"read {where}; a retry runs the same code again."
+    fix = _trial_next_step(details)
+    if fix is None:
+        where = "the log of the replica named above" if failed_replica(text) else "the end of its log"
+        fix = f"read {where}; a retry runs the same code again."
     if details.get("no_failure_limit"):
         fix += (
             " If other parameters may do better, set max_failed_trial_count: without it the service has been "
+            "seen to end the job with a trial that fails before any has succeeded."
         )
-        fix += "seen to end the job with a trial that fails before any has succeeded."
     return fix
+
+
+def _trial_next_step(details: Mapping[str, Any]) -> str | None:
+    """Return what to do about a trial that failed although its code did not; ``None`` if it did."""
+    trial = details.get("trial")
+    if trial is None:
+        return None
+    if job_phase(trial["state"]) is JobPhase.SUCCEEDED:
+        metrics = " and ".join(details["metrics"])
+        return (
+            f"have the code report a finite value of {metrics}, not NaN: the trial ended well without one. "
+            "The hyperparameter_metric_tag in the code must be the name in metrics."
+        )
+    if _ran_out_of_time(trial):
+        return (
+            "raise max_run_duration: the trial was stopped at that limit, and what it had reported is lost."
+        )
+    return None
 
 
 def _told_class(snapshot: JobSnapshot) -> ErrorAndFix | None:

@@ -46,6 +46,8 @@ Identity = tuple[str, str, str]
 
 CUSTOM_JOBS, TUNING_JOBS = "customJobs", "hyperparameterTuningJobs"
 """Collections of the jobs that this package makes and watches."""
+NOUNS = {CUSTOM_JOBS: "custom job", TUNING_JOBS: "tuning job"}
+"""What a job of each collection is called in errors."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ RESOURCE_GONE = "The persistent resource {id!r} is being deleted or restarted; i
 EMULATOR_STOPS = "The emulator was stopped."
 JOB_MISSING = "The CustomJob does not exist."
 TUNING_JOB_MISSING = "The HyperparameterTuningJob does not exist."
-NOT_MEASURED = "The trial has ended without a final measurement: it did not report {metrics}."
+NOT_MEASURED = (
+    "The trial has ended without a final measurement: it has reported no finite value of {metrics}."
+)
 TUNING_JOB_FAILED = "The tuning job has failed; its other trials are cancelled."
 STOPPED_EARLY = "The trial was stopped early."
 RESOURCE_MISSING = "The PersistentResource does not exist."
@@ -119,16 +121,16 @@ def resource_quota(metrics: Iterable[str]) -> str:
     return f"The following quotas are exceeded: {quotas}"
 
 
-def too_many_failed_trials(trial: Trial, allowed: int) -> str:
+def too_many_failed_trials(trial: Trial, limit: int) -> str:
     """
     Why a tuning job has failed with a trial; the text on the first failure is that of the service before Vertex AI.
 
-    :param allowed: trials that may fail, 0 when the service decides.
+    :param limit: how many failed trials end the job, 0 when the service decides.
     """
     parameters = "".join(f"{one.parameter_id}={one.value}, " for one in trial.parameters)
     reason = (
-        f"More than {allowed} trials have failed. The last was trial #{trial.id}, which"
-        if allowed
+        f"{limit} trials have failed, max_failed_trial_count. The last was trial #{trial.id}, which"
+        if limit
         else f"Hyperparameter Tuning Trial #{trial.id} Failed before any other successful trials were completed. "
         "The failed trial"
     )

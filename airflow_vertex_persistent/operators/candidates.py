@@ -15,6 +15,7 @@ from airflow_vertex_persistent.exceptions import (
     QuotaExceededError,
     VertexTrainingError,
 )
+from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, TUNING_JOBS
 from airflow_vertex_persistent.operators.waiting import NextStep, NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.scheduling import read_strategy
@@ -84,13 +85,13 @@ class CandidatePolicy:
     :param places: The candidates, in their order.
     :param next_on_quota: Whether a quota that is used up leads to the next one.
     :param race: Whether they queue beside each other.
-    :param subject: What is to get machines, for errors.
+    :param kind: Collection of the jobs that are to get machines.
     """
 
     places: tuple[Place, ...]
     next_on_quota: bool
     race: bool = False
-    subject: str = "custom job"
+    kind: str = CUSTOM_JOBS
 
     def plan(self) -> list[str]:
         """Return a line for each candidate."""
@@ -101,11 +102,15 @@ class CandidatePolicy:
 
     def job_text(self, number: int) -> str:
         """Return which job is meant, for an error."""
-        return f"the job of candidate {self._text(number)}" if len(self.places) > 1 else f"the {self.subject}"
+        return (
+            f"the job of candidate {self._text(number)}"
+            if len(self.places) > 1
+            else f"the {NOUNS[self.kind]}"
+        )
 
     def check_refusal(self, error: Exception, candidate: int, strategy: str) -> None:
         """
-        Look what it means that a create was refused.
+        Tell what the refusal of a create means.
 
         :param candidate: Its number.
         :param strategy: How its job was to get machines.
@@ -115,7 +120,7 @@ class CandidatePolicy:
         refused = f"Vertex AI has not created {self.job_text(candidate)}: {error}"
         match call_problem(error):
             case CallProblem.CAPACITY:
-                text = f"{refused}\nNext step: {capacity_next_step(strategy)}"
+                text = f"{refused}\nNext step: {self._next_step(strategy)}"
                 raise NoMachinesError(CapacityError(text)) from error
             case CallProblem.QUOTA:
                 text = f"{refused}\nNext step: {quota_next_step(strategy)}"
@@ -127,7 +132,7 @@ class CandidatePolicy:
                 raise NoMachinesError(refusal) from error
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
-        """Return until when a job may wait for whom the service does not count."""
+        """Return until when a job may wait, where the task counts and not the service."""
         limit = self.places[execution.candidate].limit
         if job["create_time"] is None or job["strategy"] == FLEX_START or not limit:
             return None
@@ -159,5 +164,8 @@ class CandidatePolicy:
         waited = seconds_between(job["create_time"], job["end_time"]) or 0.0
         return MaxWaitExceededError(
             f"{job['job']} has waited for {duration_text(waited)} for machines and was cancelled\n"
-            f"Next step: {capacity_next_step(job['strategy'])}"
+            f"Next step: {self._next_step(job['strategy'])}"
         )
+
+    def _next_step(self, strategy: str | None) -> str:
+        return capacity_next_step(strategy, tuning=self.kind == TUNING_JOBS)

@@ -65,8 +65,8 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     :param max_trial_count: How many trials there are. (templated)
     :param parallel_trial_count: How many run at the same time, each on all the machines of a job. Fewer learn more
         from each other. Default: 1. (templated)
-    :param max_failed_trial_count: How many may fail before the job does. Default: the service decides, and has been
-        seen to fail the job with the first trial if that one fails. (templated)
+    :param max_failed_trial_count: How many failed trials end the job. Default, and 0: the service decides, and has
+        been seen to fail the job with the first trial if that one fails. (templated)
     :param algorithm: ``"bayesian"``, ``"random"``, or ``"grid"``, which needs parameters without ``double``. Default:
         the service's, Bayesian. (templated)
     :param measurement_selection: Which of the reports of a trial counts: ``"last"`` or ``"best"``. Default: the
@@ -101,7 +101,6 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     """
 
     kind = TUNING_JOBS
-    subject = "tuning job"
     trigger_class = TuningJobTrigger
     operator_extra_links = (*ResourceTrainingOperator.operator_extra_links, TuningReportLink())
     template_fields: Sequence[str] = (
@@ -229,7 +228,7 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
             return super().wait_policy(problems)
         fields = ("region", "machine_type", "strategy", "max_wait_duration")
         place = Place.read({field: getattr(self, field) for field in fields}, default=STANDARD)
-        return CandidatePolicy((place,), next_on_quota=False, subject=self.subject)
+        return CandidatePolicy((place,), next_on_quota=False, kind=self.kind)
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """Return the tuning job to create, its trials as they fit the persistent resource."""

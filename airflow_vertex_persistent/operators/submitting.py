@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem
-from airflow_vertex_persistent.names import CUSTOM_JOBS, REQUEST_LABEL
+from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, REQUEST_LABEL
 from airflow_vertex_persistent.operators.cancelling import cancel_older
 from airflow_vertex_persistent.operators.execution import Execution, job_labels, load_execution
 from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS
@@ -36,10 +36,13 @@ class SubmittingOperator(StoppableOperator):
 
     kind: ClassVar[str] = CUSTOM_JOBS
     """Collection of the jobs that it makes."""
-    subject: ClassVar[str] = "custom job"
-    """What one of them is called in errors."""
     trigger_class: ClassVar[type[TrainingJobTrigger]] = TrainingJobTrigger
     """What waits for one."""
+
+    @property
+    def subject(self) -> str:
+        """What one of its jobs is called in errors."""
+        return NOUNS[self.kind]
 
     @abstractmethod
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
@@ -52,7 +55,7 @@ class SubmittingOperator(StoppableOperator):
     @abstractmethod
     def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """
-        Look what it means that a create was refused.
+        Tell what the refusal of a create means.
 
         :raises NoMachinesError: There are none for the job now.
         """

@@ -98,18 +98,18 @@ class TuningJobTrigger(TrainingJobTrigger):
             found |= {"log_of": f"trial {trial['id']}, custom job {job.id}"}
             found |= await log_end(hook, job, reason, snapshot["create_time"])
             found["no_failure_limit"] = not tuning["max_failed_trial_count"]
-            found["unreported"] = await self._has_succeeded(hook, job) and list(tuning["goals"])
+            found |= {"trial": await self._job_of_trial(hook, job), "metrics": list(tuning["goals"])}
         return found
 
     @staticmethod
-    async def _has_succeeded(hook: TrainingJobAsyncHook, job: ResourceName) -> bool:
-        """Tell whether the job of an infeasible trial has succeeded: then it has reported nothing that counts."""
+    async def _job_of_trial(hook: TrainingJobAsyncHook, job: ResourceName) -> Mapping[str, Any] | None:
+        """Return how the job of an infeasible trial has ended, ``None`` if that cannot be read."""
         try:
-            return job_phase((await hook.snapshot(job))["state"]) is JobPhase.SUCCEEDED
+            return await hook.snapshot(job)
         except Exception as error:
             if call_problem(error) is None:
                 raise
-            return False
+            return None
 
 
 def _failed_trial(trials: list[TrialSnapshot], text: str) -> TrialSnapshot | None:

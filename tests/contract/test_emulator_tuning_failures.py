@@ -62,19 +62,21 @@ def test_a_silent_trial_is_infeasible(tuning: Tuning) -> None:
     assert job.state == JobState.JOB_STATE_FAILED
     assert (
         job.trials[0].infeasible_reason
-        == "The trial has ended without a final measurement: it did not report loss."
+        == "The trial has ended without a final measurement: it has reported no finite value of loss."
     )
     assert tuning.jobs_of(job)[0].state == JobState.JOB_STATE_SUCCEEDED
 
 
 @pytest.mark.parametrize(("fails", "state", "trials"), [("12", "SUCCEEDED", "IIS"), ("123", "FAILED", "III")])
 def test_so_many_may_fail(tuning: Tuning, fails: str, state: str, trials: str) -> None:
-    """With max_failed_trial_count, one more ends the job."""
-    job = tuning.run(code(fails=fails), max_trial_count=3, max_failed_trial_count=2)
+    """max_failed_trial_count is the number of failed trials that ends the job."""
+    job = tuning.run(code(fails=fails), max_trial_count=3, max_failed_trial_count=3)
     assert job.state.name == f"JOB_STATE_{state}"
     assert states(job) == trials
     if state == "FAILED":
-        assert job.error.message.startswith("More than 2 trials have failed. The last was trial #3")
+        assert job.error.message.startswith(
+            "3 trials have failed, max_failed_trial_count. The last was trial #3"
+        )
 
 
 def test_the_end_of_the_job_cancels_the_trials_that_run(tuning: Tuning) -> None:
@@ -90,11 +92,11 @@ def test_the_end_of_the_job_cancels_the_trials_that_run(tuning: Tuning) -> None:
     )
 
 
-def test_all_may_fail_when_the_job_says_so(tuning: Tuning) -> None:
-    """Trials that never run are no reason to fail either."""
+def test_a_trial_that_never_runs_has_failed(tuning: Tuning) -> None:
+    """With the reason of its job."""
     pool = tuning.cloud.pool(container_spec={"image_uri": "nowhere/no-image:1"})
     job = tuning.run(worker_pool_specs=[pool], max_trial_count=2, max_failed_trial_count=2)
-    assert job.state == JobState.JOB_STATE_SUCCEEDED
+    assert job.state == JobState.JOB_STATE_FAILED
     assert states(job) == "II"
     assert "no-image" in job.trials[0].infeasible_reason
     assert "start_time" not in job.trials[0]

@@ -95,6 +95,30 @@ def test_the_error_of_a_job_says_everything() -> None:
     assert "the service gave no reason" in str(job_error(snapshot(error_message="")))
 
 
+@pytest.mark.parametrize(
+    ("trial", "told"),
+    [
+        (
+            {"state": "JOB_STATE_SUCCEEDED"},
+            "have the code report a finite value of loss and accuracy, not NaN",
+        ),
+        (
+            {"max_run_seconds": 600.0, "error_message": "The job ran out of time."},
+            "raise max_run_duration: the",
+        ),
+        ({"max_run_seconds": 600.0, "state": "JOB_STATE_CANCELLED"}, "raise max_run_duration: the trial was"),
+        ({}, "read the log of the replica named above"),
+    ],
+)
+def test_what_to_do_about_the_trial_that_failed(trial: dict[str, object], told: str) -> None:
+    """Its code failed, it reported nothing that counts, or it was stopped at its limit; others may do better."""
+    job = JOB.replace("customJobs", "hyperparameterTuningJobs")
+    details = {"trial": snapshot(**trial), "metrics": ["loss", "accuracy"], "no_failure_limit": True}
+    fix = str(job_error(snapshot(job=job), details)).partition("Next step: ")[2]
+    assert fix.startswith(told)
+    assert "set max_failed_trial_count" in fix
+
+
 def test_the_end_of_the_log_is_in_the_message() -> None:
     """What the failed replica printed last, or why that could not be read, stands between reason and addresses."""
     lines = ["epoch 3", "ValueError: the loss is not a number"]

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 
-def is_too_much(failed: int, succeeded: int, allowed: int) -> bool:
+def is_too_much(failed: int, succeeded: int, limit: int) -> bool:
     """
     Tell whether a tuning job ends with the trial that has just failed.
 
     :param failed: infeasible trials, with that one.
     :param succeeded: trials that have succeeded.
-    :param allowed: infeasible trials that the job allows. 0 leaves it to the service, which has been seen to give up
-        when a trial fails before any has succeeded.
+    :param limit: how many infeasible trials end the job, its ``max_failed_trial_count``. 0 leaves it to the service,
+        which has been seen to give up when a trial fails before any has succeeded.
     """
-    return failed > allowed if allowed else succeeded == 0
+    return failed >= limit if limit else succeeded == 0

@@ -197,7 +197,7 @@ class TuningRun:
         """
         Learn from a trial that is done.
 
-        :raises JobEndedError: when it is one failure too many.
+        :raises JobEndedError: when that is one failure too many.
         """
         trial, final = run.trial, run.final
         known = final.values if final and trial.id not in self._strange else None
@@ -209,9 +209,9 @@ class TuningRun:
             return
         self._say(f"Trial {trial.id} INFEASIBLE: {trial.infeasible_reason}")
         self._failed += 1
-        allowed = self._job.max_failed_trial_count
-        if is_too_much(self._failed, len(self._completed), allowed):
-            text = messages.too_many_failed_trials(trial, allowed)
+        limit = self._job.max_failed_trial_count
+        if is_too_much(self._failed, len(self._completed), limit):
+            text = messages.too_many_failed_trials(trial, limit)
             raise failed(run.error_code, text)
 
     def _show(self, trial: Trial) -> None:

@@ -166,9 +166,9 @@ def test_time_may_count_in_place_of_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failed", "succeeded", "allowed", "too_much"),
-    [(1, 0, 0, True), (1, 1, 0, False), (9, 1, 0, False), (2, 0, 2, False), (3, 5, 2, True)],
+    ("failed", "succeeded", "limit", "too_much"),
+    [(1, 0, 0, True), (1, 1, 0, False), (9, 1, 0, False), (1, 0, 2, False), (2, 5, 2, True)],
 )
-def test_how_many_trials_may_fail(failed: int, succeeded: int, allowed: int, *, too_much: bool) -> None:
-    """So many as are allowed; when that is not said, none before one has succeeded."""
-    assert is_too_much(failed, succeeded, allowed) is too_much
+def test_how_many_failed_trials_end_a_job(failed: int, succeeded: int, limit: int, *, too_much: bool) -> None:
+    """So many as it says; when it does not, one before any has succeeded."""
+    assert is_too_much(failed, succeeded, limit) is too_much
