@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.operators.resource_training import ResourceTrainingOperator
+from airflow_vertex_persistent.operators.training.on_resource import ResourceTrainingOperator
 from airflow_vertex_persistent.specs.checks import check_persistent_resource_id
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, WARM_FIELDS, custom_job
 from airflow_vertex_persistent.specs.scheduling import check_warm_machines
@@ -29,8 +29,8 @@ class PersistentResourceCustomJobOperator(ResourceTrainingOperator):
 
     :param persistent_resource_id: Id of the resource, in the same project and region. (templated)
     :param kwargs: The work and everything else, see
-        :class:`~airflow_vertex_persistent.operators.resource_training.ResourceTrainingOperator`,
-        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
+        :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`,
+        :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: ``job``, ``kind``, ``state``, ``region``, ``persistent_resource_id``, ``strategy``,
         ``candidate``, ``fallback``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``,

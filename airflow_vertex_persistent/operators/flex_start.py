@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from airflow_vertex_persistent.operators.candidates import CandidatePolicy, Place
-from airflow_vertex_persistent.operators.racing import RacingOperator
+from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
+from airflow_vertex_persistent.operators.training.racing import RacingOperator
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_vertex_persistent.operators.base import Duration
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -56,7 +56,7 @@ class FlexStartTrainingOperator(RacingOperator):
     :param allow_unlisted_accelerators: Submit also for accelerators that Flex Start did not have when this version
         was made. Default: that is an error; for one that the API did not have by then, a warning. (templated)
     :param kwargs: The work and everything else, see
-        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
+        :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`;
         ``candidate`` is the number of the one that got machines, from 0.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow_vertex_persistent.links import TuningReportLink
 from airflow_vertex_persistent.names import TUNING_JOBS, ResourceName
 from airflow_vertex_persistent.operators.base import typed_errors
-from airflow_vertex_persistent.operators.candidates import CandidatePolicy, Place
-from airflow_vertex_persistent.operators.migration import our_arguments
-from airflow_vertex_persistent.operators.patience import answered
-from airflow_vertex_persistent.operators.resource_training import ResourceTrainingOperator
-from airflow_vertex_persistent.operators.tuning_files import write_report, write_trials
+from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
+from airflow_vertex_persistent.operators.training.migration import our_arguments
+from airflow_vertex_persistent.operators.training.on_resource import ResourceTrainingOperator
+from airflow_vertex_persistent.operators.training.patience import answered
+from airflow_vertex_persistent.operators.training.tuning_files import write_report, write_trials
 from airflow_vertex_persistent.report.table import trial_table
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_persistent_resource_id, seconds
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
     from airflow_vertex_persistent.operators.base import Duration
-    from airflow_vertex_persistent.operators.execution import Execution
-    from airflow_vertex_persistent.operators.waiting import WaitPolicy
+    from airflow_vertex_persistent.operators.training.execution import Execution
+    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.trials import TuningSnapshot
@@ -90,8 +90,8 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     :param allow_unlisted_accelerators: See
         :class:`~airflow_vertex_persistent.operators.flex_start.FlexStartTrainingOperator`. (templated)
     :param kwargs: The work and everything else, see
-        :class:`~airflow_vertex_persistent.operators.resource_training.ResourceTrainingOperator`,
-        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
+        :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`,
+        :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`. The arguments of the Google provider's
         ``CreateHyperparameterTuningJobOperator`` are understood too.
     :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`, with

@@ -24,8 +24,8 @@ from airflow_vertex_persistent.names import (
     parse_date_label,
 )
 from airflow_vertex_persistent.operators.base import VertexOperator, typed_errors
-from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
+from airflow_vertex_persistent.operators.training.cancelling import can_be_cancelled, cancel_job
 from airflow_vertex_persistent.specs.checks import Problems, boolean, texts
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER
 from airflow_vertex_persistent.triggers.task_state import has_ended, task_states

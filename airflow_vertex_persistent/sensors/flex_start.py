@@ -14,7 +14,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.sensors.base import VertexSensor
 from airflow_vertex_persistent.specs.checks import Problems

@@ -16,7 +16,7 @@ from airflow_vertex_persistent.triggers.sources import JobSource
 from airflow_vertex_persistent.triggers.standing import Standing, lacks_machines, standing
 from airflow_vertex_persistent.triggers.task_state import ask_early
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
-from airflow_vertex_persistent.triggers.watch import Watch, loop_time, outage_pause
+from airflow_vertex_persistent.triggers.watch import Watch, backoff_seconds, loop_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence
@@ -158,7 +158,7 @@ class Race:
     def pause(self) -> float:
         """Return the seconds until the next look; when the winner has ended that is for no region's outage to say."""
         if self._tries:
-            return outage_pause(self._trigger.poll_interval, 0)
+            return backoff_seconds(self._trigger.poll_interval, 0)
         now = loop_time()
         return min(self._watches[leg.name.identity].pause(now) for leg in self.moving())
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_vertex_persistent.call_problems import is_transient
-from airflow_vertex_persistent.triggers.watch import loop_time, outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds, loop_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -144,7 +144,7 @@ class SharedLooks:
         cost = (self._source.reads - before + len(look.turns)) * _SECONDS_PER_READ
         self._paid = max(self._paid, loop_time()) + cost
         if whole or away:
-            self._due = began + outage_pause(self._interval, self._failures)
+            self._due = began + backoff_seconds(self._interval, self._failures)
         return look
 
     async def _read(self, look: Look, asked: Mapping[Identity, VertexTrigger]) -> None:

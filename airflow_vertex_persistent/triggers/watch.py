@@ -48,7 +48,7 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def outage_pause(interval: float, failures: int, longest: float = _LONGEST_OUTAGE_PAUSE) -> float:
+def backoff_seconds(interval: float, failures: int, longest: float = _LONGEST_OUTAGE_PAUSE) -> float:
     """
     Return the seconds to wait before asking again.
 
@@ -138,7 +138,7 @@ class Watch:
 
         Who goes on after that, since the end of another thing is waited for, does so at the same pace.
         """
-        pause = outage_pause(self._trigger.poll_interval, self._failures)
+        pause = backoff_seconds(self._trigger.poll_interval, self._failures)
         if self._outage_start is None:
             return pause
         left = self._trigger.max_outage - (now - self._outage_start)

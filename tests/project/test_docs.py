@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.project.conftest import Module
 
 # The rooms a user meets; the emulator's face is its package.
-SHOWN = {"operators", "sensors", "triggers", "hooks", "links", "exceptions", "retry"}
+SHOWN = {"operators", "sensors", "triggers", "hooks", "links", "exceptions", "call_problems", "retry"}
 
 
 def test_the_reference_has_every_class(modules: list[Module], root: Path) -> None:

@@ -5,17 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_vertex_persistent.names import (
-    DAG_LABEL,
-    INSTALLATION_LABEL,
-    TASK_LABEL,
-    label_value,
-)
 from airflow_vertex_persistent.operators.base import typed_errors
-from airflow_vertex_persistent.operators.execution import fingerprint, installation
+from airflow_vertex_persistent.operators.labels import fingerprint, resource_labels
 from airflow_vertex_persistent.operators.persistent_resource.base import Wait, WaitingResourceOperator
-from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
-from airflow_vertex_persistent.operators.persistent_resource.steps import CreationSteps
+from airflow_vertex_persistent.operators.persistent_resource.creation_record import CreationRecord
+from airflow_vertex_persistent.operators.persistent_resource.creation_steps import CreationSteps
 from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.specs.checks import Problems, choice, seconds
 from airflow_vertex_persistent.specs.persistent_resource import RESOURCE_FIELDS, persistent_resource
@@ -141,7 +135,7 @@ class CreatePersistentResourceOperator(WaitingResourceOperator):
             job_hook=self.job_hook,
             name=name,
             wanted=wanted,
-            labels=_labels(context),
+            labels=resource_labels(context),
             max_age=max_age,
             fail_in_use=when_in_use == "fail",
             max_wait_duration=limit,
@@ -163,12 +157,3 @@ class CreatePersistentResourceOperator(WaitingResourceOperator):
         self.log.info("Persistent resource %s is ready for jobs: %s", self.persistent_resource_id, how)
         rotated = created and steps.record.rotated
         return {**resource_result(snapshot), "created": created, "rotated": rotated}
-
-
-def _labels(context: Context) -> dict[str, str]:
-    """Return the labels that say who made a resource."""
-    ti = context["ti"]
-    labels = {DAG_LABEL: label_value(ti.dag_id), TASK_LABEL: label_value(ti.task_id)}
-    if name := installation():
-        labels[INSTALLATION_LABEL] = name
-    return labels

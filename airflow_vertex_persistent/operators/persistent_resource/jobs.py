@@ -19,12 +19,12 @@ from airflow_vertex_persistent.names import (
     ResourceName,
     label_value,
 )
-from airflow_vertex_persistent.operators.execution import installation
-from airflow_vertex_persistent.operators.listing import snapshot_of
+from airflow_vertex_persistent.operators.labels import installation
 from airflow_vertex_persistent.operators.persistent_resource.base import Wait
 from airflow_vertex_persistent.operators.persistent_resource.usage import ActiveJob
+from airflow_vertex_persistent.operators.training.listing import snapshot_of
 from airflow_vertex_persistent.states import NOT_ENDED_FILTER, JobPhase, job_phase, machines_in_use
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
@@ -85,7 +85,7 @@ def until_unused(reason: str, snapshot: ResourceSnapshot, poll_interval: float) 
     Jobs that only wait for machines cannot be seen by looking at the resource.
     """
     until: Literal["unused"] | None = "unused" if machines_in_use(snapshot) else None
-    return Wait(reason, until, seconds=outage_pause(poll_interval, 0))
+    return Wait(reason, until, seconds=backoff_seconds(poll_interval, 0))
 
 
 def active_jobs(hook: TrainingJobHook, name: ResourceName, ti: Any) -> list[ActiveJob]:

@@ -15,7 +15,7 @@ from airflow_vertex_persistent.operators.persistent_resource.jobs import until_u
 from airflow_vertex_persistent.result import resource_result
 from airflow_vertex_persistent.specs.checks import Problems, check_persistent_resource_id, choice
 from airflow_vertex_persistent.states import REBOOTING, ResourcePhase, resource_phase
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ class RebootPersistentResourceOperator(WaitingResourceOperator):
             self.resource_hook.reboot(name)
         except Exception as error:
             if call_problem(error) is CallProblem.NOT_NOW:
-                pause = outage_pause(poll_interval, 0)
+                pause = backoff_seconds(poll_interval, 0)
                 return Wait(f"a state in which it can be rebooted ({error})", seconds=pause)
             # The reply may have been lost: what counts is what has become of the resource.
             now = self.resource_hook.get(name) if call_problem(error) is CallProblem.TRANSIENT else None

@@ -9,7 +9,7 @@ import pytest
 from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import ServiceUnreachableError
-from airflow_vertex_persistent.operators.execution import load_execution, save_execution
+from airflow_vertex_persistent.operators.training.execution import load_execution, save_execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable

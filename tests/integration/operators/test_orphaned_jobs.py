@@ -11,7 +11,7 @@ from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import VertexTrainingError
 from airflow_vertex_persistent.names import label_value
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 from airflow_vertex_persistent.operators.orphaned_jobs import CancelOrphanedJobsOperator
 
 if TYPE_CHECKING:

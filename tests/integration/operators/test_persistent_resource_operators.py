@@ -13,7 +13,7 @@ from airflow_vertex_persistent.exceptions import (
     PersistentResourceError,
     QuotaExceededError,
 )
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from google.cloud.aiplatform_v1.types import JobState, PersistentResource
 
 from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import MaxWaitExceededError, PersistentResourceError
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

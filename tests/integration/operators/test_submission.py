@@ -14,10 +14,10 @@ from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import JobCancelledError, ServiceUnreachableError
 from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-from airflow_vertex_persistent.operators.cancelling import cancel_jobs_of, cancel_older
-from airflow_vertex_persistent.operators.execution import Execution
-from airflow_vertex_persistent.operators.listing import jobs_of
-from airflow_vertex_persistent.operators.submission import Submission
+from airflow_vertex_persistent.operators.training.cancelling import cancel_jobs_of, cancel_older
+from airflow_vertex_persistent.operators.training.execution import Execution
+from airflow_vertex_persistent.operators.training.listing import jobs_of
+from airflow_vertex_persistent.operators.training.submission import Submission
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import types
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.operators.flex_start import FlexStartTrainingOperator
-from airflow_vertex_persistent.operators.training_job import TrainingOperator
+from airflow_vertex_persistent.operators.training.base import TrainingOperator
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:

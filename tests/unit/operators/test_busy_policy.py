@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_vertex_persistent.exceptions import InvalidRequestError, MaxWaitExceededError
-from airflow_vertex_persistent.operators.execution import Execution
-from airflow_vertex_persistent.operators.warm_machines import BusyPolicy, capacity_error
+from airflow_vertex_persistent.operators.training.execution import Execution
+from airflow_vertex_persistent.operators.training.warm_machines import BusyPolicy, capacity_error
 from airflow_vertex_persistent.specs.checks import Problems
 
 BUSY = capacity_error("nightly is busy")

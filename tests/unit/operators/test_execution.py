@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_vertex_persistent.names import label_value
-from airflow_vertex_persistent.operators.execution import (
-    Execution,
+from airflow_vertex_persistent.operators.labels import (
     default_display_name,
     fingerprint,
     installation,
     job_labels,
-    load_execution,
-    save_execution,
 )
+from airflow_vertex_persistent.operators.training.execution import Execution, load_execution, save_execution
 
 # https://cloud.google.com/vertex-ai/docs: up to 63 lowercase letters, digits, "_" and "-".
 VALID_VALUE = re.compile(r"[a-z0-9_-]{0,63}")

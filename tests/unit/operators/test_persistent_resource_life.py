@@ -20,10 +20,10 @@ from airflow_vertex_persistent.exceptions import (
     ServiceUnreachableError,
 )
 from airflow_vertex_persistent.names import persistent_resource_name
-from airflow_vertex_persistent.operators.cancelling import can_be_cancelled
 from airflow_vertex_persistent.operators.persistent_resource import RebootPersistentResourceOperator
+from airflow_vertex_persistent.operators.persistent_resource.creation_record import CreationRecord
 from airflow_vertex_persistent.operators.persistent_resource.jobs import active_jobs, until_unused, who_uses
-from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
+from airflow_vertex_persistent.operators.training.cancelling import can_be_cancelled
 from airflow_vertex_persistent.sensors.persistent_resource import PersistentResourceSensor
 
 NAME = persistent_resource_name("acme", "europe-west4", "nightly")

@@ -16,7 +16,12 @@ from google.cloud.aiplatform_v1.types import AcceleratorType, ContainerSpec, Mac
 from jinja2 import Template
 
 from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
-from airflow_vertex_persistent.operators.migration import RENAMED, WITHOUT_EFFECT, our_arguments, plain
+from airflow_vertex_persistent.operators.training.migration import (
+    RENAMED,
+    WITHOUT_EFFECT,
+    our_arguments,
+    plain,
+)
 from airflow_vertex_persistent.specs.study import double
 
 METRICS = {"loss": "minimize"}

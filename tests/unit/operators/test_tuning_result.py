@@ -12,9 +12,9 @@ from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
 from airflow_vertex_persistent.hooks.training_job import job_snapshot
 from airflow_vertex_persistent.names import TUNING_JOBS
-from airflow_vertex_persistent.operators.candidates import CandidatePolicy, Place
 from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
+from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
 
 SEARCH: dict[str, Any] = {
     "name": "projects/1/locations/europe-west4/hyperparameterTuningJobs/9",

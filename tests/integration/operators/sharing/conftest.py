@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_vertex_persistent.names import label_value
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

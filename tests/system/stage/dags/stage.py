@@ -34,7 +34,7 @@ from airflow_vertex_persistent.specs.candidates import candidate
 from airflow_vertex_persistent.specs.study import integer
 
 if TYPE_CHECKING:
-    from airflow_vertex_persistent.operators.training_job import TrainingOperator
+    from airflow_vertex_persistent.operators.training.base import TrainingOperator
 
 REGION = "europe-west4"
 # Long enough to wait for the job before it has passed, also while other tasks start.

@@ -18,12 +18,12 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
 )
 from airflow_vertex_persistent.names import INSTALLATION_LABEL, KEY_LABEL
-from airflow_vertex_persistent.operators.execution import installation
+from airflow_vertex_persistent.operators.labels import installation
 from airflow_vertex_persistent.operators.persistent_resource.base import DELETE_AGAIN, Wait
 from airflow_vertex_persistent.operators.persistent_resource.jobs import until_unused, who_uses
 from airflow_vertex_persistent.specs.persistent_resource import differences
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
     from airflow_vertex_persistent.names import ResourceName
-    from airflow_vertex_persistent.operators.persistent_resource.record import CreationRecord
+    from airflow_vertex_persistent.operators.persistent_resource.creation_record import CreationRecord
     from airflow_vertex_persistent.states import ResourceSnapshot
 
 _SECONDS_PER_DAY = 86_400
@@ -194,7 +194,7 @@ class CreationSteps:
         except Exception as error:
             if call_problem(error) not in DELETE_AGAIN:
                 raise
-            pause = outage_pause(self.poll_interval, 0)
+            pause = backoff_seconds(self.poll_interval, 0)
             return self._limited(Wait(f"another look, after its deletion ended with: {error}", seconds=pause))
         return self._limited(Wait("the end of its deletion", "gone"))
 
@@ -212,7 +212,7 @@ class CreationSteps:
         Do not try to create it before some time has passed, more each time; at the end of all time try once
         more.
         """
-        seconds = outage_pause(self.poll_interval, self.record.pauses, longest)
+        seconds = backoff_seconds(self.poll_interval, self.record.pauses, longest)
         seconds = min(seconds, self._seconds_left(reason))
         self._note(
             pauses=self.record.pauses + 1,

@@ -16,12 +16,16 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
 )
 from airflow_vertex_persistent.names import CANDIDATE_LABEL, REQUEST_LABEL, ResourceName, same_thing
-from airflow_vertex_persistent.operators.cancelling import can_be_cancelled, cancel_job, cancel_jobs_of
-from airflow_vertex_persistent.operators.execution import Execution
-from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
-from airflow_vertex_persistent.operators.patience import answered
-from airflow_vertex_persistent.operators.training_job import TrainingOperator, tells_of
-from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
+from airflow_vertex_persistent.operators.training.base import TrainingOperator, tells_of
+from airflow_vertex_persistent.operators.training.cancelling import (
+    can_be_cancelled,
+    cancel_job,
+    cancel_jobs_of,
+)
+from airflow_vertex_persistent.operators.training.execution import Execution
+from airflow_vertex_persistent.operators.training.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
+from airflow_vertex_persistent.operators.training.patience import answered
+from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 from airflow_vertex_persistent.triggers.race import RaceTrigger
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
-    from airflow_vertex_persistent.operators.candidates import CandidatePolicy
+    from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -50,7 +54,7 @@ class RacingOperator(TrainingOperator):
     Who has won follows from the states of the jobs alone, so that whichever process looks decides the same. A winner
     that loses its machines again re-opens the race for the candidates that had not been tried to their end.
 
-    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
+    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters`.
     """
 
     @abstractmethod

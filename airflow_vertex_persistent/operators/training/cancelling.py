@@ -11,8 +11,8 @@ from airflow_vertex_persistent.call_problems import CallProblem, call_problem, i
 from airflow_vertex_persistent.exceptions import JobCancelledError
 from airflow_vertex_persistent.names import ResourceName
 from airflow_vertex_persistent.operators.base import settled_snapshot
-from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
-from airflow_vertex_persistent.operators.patience import Patience, answered
+from airflow_vertex_persistent.operators.training.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
+from airflow_vertex_persistent.operators.training.patience import Patience, answered
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.watch import WatchEvent
 

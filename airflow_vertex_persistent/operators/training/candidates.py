@@ -16,7 +16,7 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
 )
 from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, TUNING_JOBS
-from airflow_vertex_persistent.operators.waiting import NextStep, NoMachinesError, first_line
+from airflow_vertex_persistent.operators.training.wait_policy import NextStep, NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.scheduling import read_strategy
 from airflow_vertex_persistent.states import (
@@ -29,7 +29,7 @@ from airflow_vertex_persistent.states import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
 
 

@@ -12,9 +12,9 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_vertex_persistent.names import KEY_LABEL
 from airflow_vertex_persistent.operators.base import is_last_attempt
-from airflow_vertex_persistent.operators.cancelling import cancel_job, cancel_jobs_of
-from airflow_vertex_persistent.operators.execution import load_execution, save_execution
-from airflow_vertex_persistent.operators.training_parameters import TrainingParameters
+from airflow_vertex_persistent.operators.training.cancelling import cancel_job, cancel_jobs_of
+from airflow_vertex_persistent.operators.training.execution import load_execution, save_execution
+from airflow_vertex_persistent.operators.training.parameters import TrainingParameters
 from airflow_vertex_persistent.triggers.task_state import somebody_goes_on, state_or_running, within_patience
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
 
 
 class StoppableOperator(TrainingParameters):
     """
     Base of the training operators that cancels a job to which nobody will come back.
 
-    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
+    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters`.
     """
 
     def __init__(self, **kwargs: Any) -> None:

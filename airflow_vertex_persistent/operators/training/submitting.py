@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem
 from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, REQUEST_LABEL
-from airflow_vertex_persistent.operators.cancelling import cancel_older
-from airflow_vertex_persistent.operators.execution import Execution, job_labels, load_execution
-from airflow_vertex_persistent.operators.listing import LIST_LAG_SECONDS
-from airflow_vertex_persistent.operators.stopping import StoppableOperator
-from airflow_vertex_persistent.operators.submission import Submission
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
+from airflow_vertex_persistent.operators.labels import job_labels
+from airflow_vertex_persistent.operators.training.cancelling import cancel_older
+from airflow_vertex_persistent.operators.training.execution import Execution, load_execution
+from airflow_vertex_persistent.operators.training.listing import LIST_LAG_SECONDS
+from airflow_vertex_persistent.operators.training.stoppable import StoppableOperator
+from airflow_vertex_persistent.operators.training.submission import Submission
+from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SubmittingOperator(StoppableOperator):
     """
     Base of the training operators that finds the job of an execution, or creates it.
 
-    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
+    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters`.
     """
 
     kind: ClassVar[str] = CUSTOM_JOBS

@@ -16,18 +16,18 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
 )
 from airflow_vertex_persistent.names import FALLBACK_LABEL
-from airflow_vertex_persistent.operators.waiting import NextStep, try_again
+from airflow_vertex_persistent.operators.training.wait_policy import NextStep, try_again
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.names import ResourceName
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.specs.pool_matching import PoolNeeds
     from airflow_vertex_persistent.states import JobSnapshot
@@ -113,7 +113,7 @@ class BusyPolicy:
 
     def _pause(self, execution: Execution, interval: float) -> float:
         waited = (_now() - datetime.fromisoformat(execution.first_submit)).total_seconds()
-        return outage_pause(max(interval, min(waited * _GROWTH, _LONGEST_PAUSE)), 0)
+        return backoff_seconds(max(interval, min(waited * _GROWTH, _LONGEST_PAUSE)), 0)
 
     @staticmethod
     def _end(execution: Execution, limit: float) -> datetime:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_vertex_persistent.exceptions import CapacityError
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.names import persistent_resource_name
-from airflow_vertex_persistent.operators.training_job import TrainingOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError
-from airflow_vertex_persistent.operators.warm_machines import (
+from airflow_vertex_persistent.operators.training.base import TrainingOperator
+from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
+from airflow_vertex_persistent.operators.training.warm_machines import (
     ON_DEMAND,
     BusyPolicy,
     capacity_error,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.exceptions import VertexTrainingError
     from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.operators.base import Duration
-    from airflow_vertex_persistent.operators.execution import Execution
-    from airflow_vertex_persistent.operators.waiting import WaitPolicy
-    from airflow_vertex_persistent.operators.warm_machines import WhenBusy
+    from airflow_vertex_persistent.operators.training.execution import Execution
+    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
+    from airflow_vertex_persistent.operators.training.warm_machines import WhenBusy
     from airflow_vertex_persistent.specs.checks import Problems
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
@@ -53,7 +53,7 @@ class ResourceTrainingOperator(TrainingOperator):
         five minutes to start. Default: for ever with ``"queue"``, else five minutes, for a job that found the
         machines free and lost them to another. (templated)
     :param kwargs: The work and everything else, see
-        :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters` and
+        :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
     """
 

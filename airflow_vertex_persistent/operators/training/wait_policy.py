@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from airflow_vertex_persistent.exceptions import VertexTrainingError
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
 from airflow_vertex_persistent.exceptions import ServiceUnreachableError
 from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
-from airflow_vertex_persistent.triggers.watch import outage_pause
+from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ class Patience:
 
     def _next(self) -> float:
         self._tries += 1
-        return outage_pause(_FIRST_PAUSE, self._tries)
+        return backoff_seconds(_FIRST_PAUSE, self._tries)
 
 
 def answered(

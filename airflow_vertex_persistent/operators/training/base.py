@@ -13,16 +13,12 @@ from airflow_vertex_persistent.exceptions import JobCancelledError, VertexTraini
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
 from airflow_vertex_persistent.operators.base import settled_snapshot, typed_errors
-from airflow_vertex_persistent.operators.cancelling import cancel_unless_started
-from airflow_vertex_persistent.operators.config_file import read_config
-from airflow_vertex_persistent.operators.execution import (
-    Execution,
-    default_display_name,
-    installation,
-    load_execution,
-)
-from airflow_vertex_persistent.operators.submitting import SubmittingOperator
-from airflow_vertex_persistent.operators.waiting import NoMachinesError, first_line
+from airflow_vertex_persistent.operators.labels import default_display_name, installation
+from airflow_vertex_persistent.operators.training.cancelling import cancel_unless_started
+from airflow_vertex_persistent.operators.training.config_file import read_config
+from airflow_vertex_persistent.operators.training.execution import Execution, load_execution
+from airflow_vertex_persistent.operators.training.submitting import SubmittingOperator
+from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError, first_line
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
@@ -30,7 +26,7 @@ from airflow_vertex_persistent.states import JobPhase, job_phase
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.operators.waiting import WaitPolicy
+    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -40,7 +36,7 @@ class TrainingOperator(SubmittingOperator):
     """
     Base of the operators that train: one job for each execution of the task, whatever becomes of its processes.
 
-    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training_parameters.TrainingParameters`.
+    :param kwargs: See :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters`.
     """
 
     operator_extra_links: Collection[VertexLink] = (TrainingJobLink(), TrainingLogsLink())

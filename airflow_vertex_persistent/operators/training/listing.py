@@ -11,7 +11,7 @@ from airflow_vertex_persistent.names import KEY_LABEL, ResourceName
 if TYPE_CHECKING:
     from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
     from airflow_vertex_persistent.hooks.training_job import TrainingJobHook
-    from airflow_vertex_persistent.operators.execution import Execution
+    from airflow_vertex_persistent.operators.training.execution import Execution
     from airflow_vertex_persistent.states import JobSnapshot
 
 LIST_LAG_SECONDS = 60.0
