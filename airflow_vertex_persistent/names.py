@@ -37,7 +37,7 @@ _RESOURCE_NAME = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<kind>[A-Za-z]+)/(?P<id>[^/]+)"
 )
 _NO_LABEL_CHARACTER = re.compile(r"[^a-z0-9_-]")
-_MAX_LABEL_LENGTH = 63
+_MAX_LABEL_LENGTH = 63  # what all Google services take; Vertex AI itself takes one more
 
 
 Identity = tuple[str, str, str]

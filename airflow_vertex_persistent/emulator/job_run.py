@@ -252,7 +252,7 @@ class JobRun:
 
     async def _finish(self, outcome: Outcome) -> None:
         self._machines.release()
-        self._say(messages.LAST_WORDS[outcome.state])
+        self._say(messages.END_OF_JOB[outcome.state])
         jobs = self._world.store.jobs
         await end_job(self._world, jobs, self._key, outcome, delay=self.plan.error_delay, stop=self._stop)
 

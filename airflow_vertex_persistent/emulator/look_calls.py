@@ -11,13 +11,13 @@ import grpc
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, ServiceUnavailable
 
 from .control import unreachable
-from .services import EVERYWHERE
+from .services import EVERYWHERE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CALL_SECONDS = 10.0
-OF_ALL_PROJECTS = ((EVERYWHERE, "1"),)
+OF_ALL_PROJECTS = ((EVERYWHERE_KEY, "1"),)
 """Metadata of a list call that is for all projects and regions."""
 
 

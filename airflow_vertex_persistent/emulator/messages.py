@@ -44,7 +44,7 @@ UPDATE_STARTED = "Updating the persistent resource."
 UPDATE_DONE = "Your persistent resource is updated."
 REBOOT_STARTED = "Waiting for persistent resource shut down."
 
-LAST_WORDS = {
+END_OF_JOB = {
     JobState.JOB_STATE_SUCCEEDED: logs.SUCCEEDED,
     JobState.JOB_STATE_FAILED: logs.FAILED,
     JobState.JOB_STATE_CANCELLED: logs.CANCELLED,

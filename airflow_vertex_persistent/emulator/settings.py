@@ -19,7 +19,6 @@ STOCKOUT = (
 )
 CLUSTER_ERROR = "An internal error occurred on your cluster. Please try recreating one in a few minutes."
 QUOTA_LIMITS = "The following quota metrics exceed quota limits: {metrics}"
-QUOTA_EXCEEDED = "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion"
 
 
 def _setting(default: Any, text: str, *choices: str) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How numbers, texts and states of trials are written for people to read."""
+"""How numbers and texts of trials are written for people to read."""
 
 from __future__ import annotations
 

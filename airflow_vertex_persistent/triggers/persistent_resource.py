@@ -98,7 +98,7 @@ class PersistentResourceTrigger(VertexTrigger):
         return ResourceSource(hook, self.region)
 
     def source_key(self) -> tuple[Hashable, ...]:
-        """Return what bounds the number of calls of one loop: a project's region."""
+        """Return the project and region, whose resources are read one by one, within one limit on calls."""
         return self.project_id, self.region
 
     async def look(self, hook: PersistentResourceAsyncHook) -> Mapping[str, Any] | None:

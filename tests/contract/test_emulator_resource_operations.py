@@ -19,7 +19,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from airflow_vertex_persistent.emulator.settings import CLUSTER_ERROR, QUOTA_EXCEEDED, STOCKOUT
+from airflow_vertex_persistent.emulator.settings import CLUSTER_ERROR, STOCKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ RAY = {"ray_spec": {"image_uri": "ray:1"}}
 COUNTS = FieldMask(paths=["resource_pools.replica_count"])
 CAUSES = {
     "insufficient": STOCKOUT,
-    "quota": QUOTA_EXCEEDED,
+    "quota": "The following quotas are exceeded: CustomModelTrainingT4GPUsPerProjectPerRegion",
     "internal": CLUSTER_ERROR,
     "unexpected": "Unexpected response.",
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.emulator.faults import Fault
 
-EVERYWHERE = "vertex-emulator-everywhere"
+EVERYWHERE_KEY = "vertex-emulator-everywhere"
 """Metadata key with which the emulator's own command line lists all projects and regions at once."""
 
 
@@ -35,7 +35,7 @@ class Call:
     @property
     def everywhere(self) -> bool:
         """Whether the caller may look at all projects and regions."""
-        return EVERYWHERE in self.metadata
+        return EVERYWHERE_KEY in self.metadata
 
     @property
     def stockout(self) -> str:

@@ -122,7 +122,7 @@ class CustomJobs:
         job = self._jobs.get(key)
         if job is not None and job.state not in ENDED:
             self._jobs.put(key, job_moved(job, outcome.state, self._world.clock(), outcome.error))
-            self._world.logs.say(key.id, messages.LAST_WORDS[JobState(outcome.state)])
+            self._world.logs.say(key.id, messages.END_OF_JOB[JobState(outcome.state)])
 
     def _find(self, name: str) -> tuple[Key, CustomJob]:
         key = parse_name(name, CUSTOM_JOBS)

@@ -117,7 +117,7 @@ class TuningJobs:
                 trial.infeasible_reason = outcome.error.message if outcome.error else ""
                 trial.end_time.FromDatetime(self._world.clock())
         self._jobs.put(key, ended)
-        self._world.logs.say(key.id, messages.LAST_WORDS[JobState(outcome.state)])
+        self._world.logs.say(key.id, messages.END_OF_JOB[JobState(outcome.state)])
 
     def _find(self, name: str) -> tuple[Key, HyperparameterTuningJob]:
         key = parse_name(name, TUNING_JOBS)

@@ -114,7 +114,7 @@ class TuningRun:
             trial.stop(reason.message if reason else messages.TUNING_JOB_FAILED)
         if self._active:
             await asyncio.wait({trial.task for trial in self._active})
-        self._say(messages.LAST_WORDS[JobState(outcome.state)])
+        self._say(messages.END_OF_JOB[JobState(outcome.state)])
         jobs, plan = self._world.store.tuning_jobs, self._plan
         await end_job(self._world, jobs, self._key, outcome, delay=plan.error_delay, stop=self._stop)
 

@@ -86,7 +86,7 @@ def cancel_jobs_of(
     """
     Cancel what still runs of an execution, and return all its jobs.
 
-    A job that cannot be cancelled keeps no other job from it, and a region that does not answer lets none wait.
+    Regions are asked side by side. What goes wrong with one job or region does not stop the others.
 
     :raises Exception: The first that was met, when all has been tried.
     """

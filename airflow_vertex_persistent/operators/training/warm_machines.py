@@ -53,7 +53,7 @@ class BusyPolicy:
     What to do while there are no machines.
 
     :param when_busy: See
-        :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`.
+        :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`.
     :param limit: Seconds for which jobs may wait; ``None``: for ever.
     """
 
