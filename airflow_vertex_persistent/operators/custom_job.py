@@ -31,7 +31,7 @@ class PersistentResourceCustomJobOperator(ResourceTrainingOperator):
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`,
         :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
     :return: ``job``, ``kind``, ``state``, ``region``, ``persistent_resource_id``, ``strategy``,
         ``candidate``, ``fallback``, ``create_time``, ``start_time``, ``end_time``, ``queued_seconds``,
         ``running_seconds``, ``output_dir``, ``model_dir``, ``console_url``; each is also an XCom of its own,

@@ -57,7 +57,7 @@ class FlexStartTrainingOperator(RacingOperator):
         was made. Default: that is an error; for one that the API did not have by then, a warning. (templated)
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
     :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`;
         ``candidate`` is the number of the one that got machines, from 0.
     :raises MaxWaitExceededError: The last candidate got no machines in time. The message tells what became of each.

@@ -92,7 +92,7 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`,
         :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`. The arguments of the Google provider's
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`. The arguments of the Google provider's
         ``CreateHyperparameterTuningJobOperator`` are understood too.
     :return: As :class:`~airflow_vertex_persistent.operators.custom_job.PersistentResourceCustomJobOperator`, with
         ``best_trial`` (``id``, ``parameters``, ``metrics``, ``model_dir``, ``custom_job``; ``None`` if there is

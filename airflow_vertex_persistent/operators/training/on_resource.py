@@ -54,7 +54,7 @@ class ResourceTrainingOperator(TrainingOperator):
         machines free and lost them to another. (templated)
     :param kwargs: The work and everything else, see
         :class:`~airflow_vertex_persistent.operators.training.parameters.TrainingParameters` and
-        :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
+        :class:`~airflow_vertex_persistent.operators.base.WaitingOperator`.
     """
 
     operator_extra_links = (*TrainingOperator.operator_extra_links, PersistentResourcesLink())
