@@ -285,4 +285,4 @@ def test_a_region_that_is_away_keeps_no_job_of_another_from_its_end() -> None:
 
     with pytest.raises(ServiceUnavailable):
         cancel_jobs_of(HalfThere(), execution, LOG, "its task was stopped")
-    assert cancelled_jobs == [job.name for job in jobs.values()]
+    assert sorted(cancelled_jobs) == [job.name for job in jobs.values()]  # regions are asked side by side
