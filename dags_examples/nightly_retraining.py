@@ -152,7 +152,7 @@ def nightly_retraining() -> None:
         parameters=SEARCH,
         max_trial_count="{{ params.max_trial_count }}",
         parallel_trial_count=TRIALS_AT_ONCE,
-        max_failed_trial_count=3,
+        max_failed_trial_count=2,
         base_output_dir=f"{RUN_FOLDER}/tuning",
         save_trials=True,
         save_report=True,

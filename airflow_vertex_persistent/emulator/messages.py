@@ -129,7 +129,7 @@ def too_many_failed_trials(trial: Trial, limit: int) -> str:
     """
     parameters = "".join(f"{one.parameter_id}={one.value}, " for one in trial.parameters)
     reason = (
-        f"{limit} trials have failed, max_failed_trial_count. The last was trial #{trial.id}, which"
+        f"As many trials have failed as max_failed_trial_count says, {limit}. The last was trial #{trial.id}, which"
         if limit
         else f"Hyperparameter Tuning Trial #{trial.id} Failed before any other successful trials were completed. "
         "The failed trial"

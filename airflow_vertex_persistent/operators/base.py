@@ -183,7 +183,7 @@ class WaitingOperator(VertexOperator):
 
 
 # What a task ends with after a call of its own, and the next step. What is missing, the caller knows.
-_ENDINGS = {
+_CALL_ERRORS = {
     **dict.fromkeys(TRANSIENT_PROBLEMS, (ServiceUnreachableError, WHEN_UNREACHABLE)),
     CallProblem.CAPACITY: (CapacityError, capacity_next_step(None)),
     CallProblem.QUOTA: (QuotaExceededError, quota_next_step(None)),
@@ -209,22 +209,23 @@ def typed_errors(subject: str, *, missing: str | None = None) -> Iterator[None]:
     except InvalidRequestError as error:
         raise AirflowFailException(str(error)) from error
     except Exception as error:
-        ending = _ending(error, missing)
-        if ending is None:
+        found = _call_error(error, missing)
+        if found is None:
             raise
-        kind, next_step = ending
-        said = "gave no answer about" if kind is ServiceUnreachableError else "refused"
-        raise kind(f"Vertex AI {said} the {subject}: {error}\nNext step: {next_step}") from error
+        kind, next_step = found
+        refused = kind is AirflowFailException
+        said = f"Vertex AI refused the {subject}" if refused else f"The request for the {subject} failed"
+        raise kind(f"{said}: {error}\nNext step: {next_step}") from error
 
 
-def _ending(error: Exception, missing: str | None) -> tuple[type[Exception], str] | None:
+def _call_error(error: Exception, missing: str | None) -> tuple[type[Exception], str] | None:
     """Return what a task should end with, and the next step; ``None``: with the error as it is."""
     problem = call_problem(error)
     if problem is None or isinstance(error, PermissionDeniedError):
         return None
     if problem is CallProblem.MISSING:
         return None if missing is None else (PersistentResourceError, missing)
-    return _ENDINGS[problem]
+    return _CALL_ERRORS[problem]
 
 
 def settled_snapshot(event: Mapping[str, Any]) -> Any:

@@ -169,8 +169,8 @@ def timestamp(field: str, value: Any, problems: Problems) -> str | None:
     try:
         time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        time = datetime.min  # noqa: DTZ901 - it has no time zone, which is refused
-    if time.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         problems.add(field, value, "write a time with its zone, like '2026-11-22T01:00:00Z'")
         return None
     return time.isoformat()

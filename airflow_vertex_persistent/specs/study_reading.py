@@ -68,8 +68,6 @@ def read_study(wanted: Mapping[str, Any], config: Mapping[str, Any], problems: P
             body[name] = _name(field, wanted[field], words, problems)
     if rule := _stopping(wanted["early_stopping"], problems):
         body = {field: value for field, value in body.items() if field not in _STOPPING_FIELDS} | rule
-    # A rule without settings, in YAML a key without a value, is a rule.
-    body |= {field: {} for field in body.keys() & _STOPPING_FIELDS.keys() if body[field] is None}
     study = read_message(body, message, "", problems)
     study["metrics"] = _metrics(taken["metrics"], _part(message, "metrics"), problems)
     study["parameters"] = _parameters(taken["parameters"], _part(message, "parameters"), problems)
@@ -108,14 +106,14 @@ def _stopping(value: Any, problems: Problems) -> dict[str, Any]:
     return {}
 
 
-def _listed(field: str, value: Any, with_id: Callable[[str, Any], Any]) -> dict[str, Any]:
+def _listed(field: str, value: Any, as_listed: Callable[[str, Any], Any]) -> dict[str, Any]:
     """
     Return what was written by id, or as the API's list, each by where it stands; nothing if it was neither.
 
-    :param with_id: Returns what was written by id as the API's list would have it.
+    :param as_listed: Returns what was written by id as the API's list would have it.
     """
     if isinstance(value, Mapping):
-        return {f"{field}[{name!r}]": with_id(name, written) for name, written in value.items()}
+        return {f"{field}[{name!r}]": as_listed(name, written) for name, written in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return {f"{field}[{index}]": written for index, written in enumerate(value)}
     return {}

@@ -68,13 +68,14 @@ def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
 
     known = [field.name for field in HyperparameterTuningJob.pb().DESCRIPTOR.fields]
     spellings = {name: field for field in known for name in (field, camel_case(field))}
+    # A body of which no field is known may be of either kind.
+    meant = known if any(key in spellings for key in config) else [*known, *_trial_fields()]
     rest: dict[str, Any] = {"job_spec": {}}
     own: dict[str, Any] = {}
     for key, value in config.items():
         field = spellings.get(str(key))
         if field is None:
-            fix = unknown_field("HyperparameterTuningJob", str(key), known)
-            problems.add_hidden(f"config.{key}", fix)
+            problems.add_hidden(f"config.{key}", unknown_field("HyperparameterTuningJob", str(key), meant))
         elif field not in _BODY_FIELDS:
             rest[key] = value
         elif field in own:
@@ -90,10 +91,14 @@ def _is_of_a_trial(config: Mapping[str, Any]) -> bool:
     """Tell whether ``config`` is the job of a trial, a ``CustomJob`` or its spec, and no tuning job."""
     if any(name in config for field in _BODY_FIELDS for name in (field, camel_case(field))):
         return False
+    return any(name in config for field in _trial_fields() for name in (field, camel_case(field)))
+
+
+def _trial_fields() -> list[str]:
+    """Return what the ``config`` of a trial's job may have at its top."""
     from google.cloud.aiplatform_v1.types import CustomJobSpec
 
-    known = ["job_spec", *(field.name for field in CustomJobSpec.pb().DESCRIPTOR.fields)]
-    return any(name in config for field in known for name in (field, camel_case(field)))
+    return ["job_spec", *(field.name for field in CustomJobSpec.pb().DESCRIPTOR.fields)]
 
 
 def _counts(wanted: Mapping[str, Any], own: Mapping[str, Any], problems: Problems) -> dict[str, int]:

@@ -75,7 +75,7 @@ def test_so_many_may_fail(tuning: Tuning, fails: str, state: str, trials: str) -
     assert states(job) == trials
     if state == "FAILED":
         assert job.error.message.startswith(
-            "3 trials have failed, max_failed_trial_count. The last was trial #3"
+            "As many trials have failed as max_failed_trial_count says, 3. The last was trial #3"
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many trials may fail. Pure."""
+"""How many failed trials end a tuning job. Pure."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
 
     .. seealso:: :doc:`/operators/look_at_persistent_resources`
 
-    :param missing_ok: Whether a resource that is not there is a result, ``None``, and no error; then the result is
-        one XCom, and not one for each key as well. Default: ``False``. (templated)
+    :param missing_ok: Whether a resource that is not there is a result, ``None``, and no error. Default: ``False``.
+        (templated)
     :param kwargs: Id, connection and region, see
         :class:`~airflow_vertex_persistent.operators.persistent_resource.PersistentResourceOperator` and
         :class:`~airflow_vertex_persistent.operators.base.VertexOperator`.
@@ -41,15 +41,13 @@ class GetPersistentResourceOperator(PersistentResourceOperator):
         and ``pools``, a list with ``id``, ``machine_type``, ``accelerator_type``, ``accelerator_count``,
         ``disk_type``, ``disk_size_gb``, ``replica_count``, ``min_replica_count``, ``max_replica_count``,
         ``used_replica_count`` and ``free_replica_count`` of each. Free are the machines that no job uses,
-        those included by which an autoscaled pool may still grow.
+        those included by which an autoscaled pool may still grow. Each key is also an XCom of its own.
     :raises PersistentResourceError: It is not there.
     """
 
     template_fields: Sequence[str] = ("missing_ok", *PersistentResourceOperator.template_fields)
 
     def __init__(self, *, missing_ok: bool | str = False, **kwargs: Any) -> None:
-        if missing_ok is not False:
-            kwargs.setdefault("multiple_outputs", False)  # there may be nothing to take apart
         super().__init__(**kwargs)
         self.missing_ok = missing_ok
 

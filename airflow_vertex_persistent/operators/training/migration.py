@@ -24,9 +24,11 @@ _TELLTALE = ("metric_spec", "parameter_spec")
 # Google's default of an argument that has the same name here.
 _MEASUREMENT_SELECTION = "best"
 _BUCKET, _FOLDER = "staging_bucket", "base_output_dir"
-_BELOW_BUCKET = "aiplatform-custom-job/{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}"
-# The tasks of a mapped task group are one task in one run.
-_BELOW_BUCKET += "{{ '' if ti.map_index < 0 else '/%d' % ti.map_index }}"
+# The instances of a task in a mapped task group differ by the map index alone, which is -1 outside of one.
+_BELOW_BUCKET = (
+    "aiplatform-custom-job/{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}"
+    "{% if ti.map_index is not none and ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
+)
 
 
 def our_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

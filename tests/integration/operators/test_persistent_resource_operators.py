@@ -48,7 +48,8 @@ def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *,
     which.
     """
     create(deferrable=deferrable, labels={"team": "ranking"}, display_name="Nightly")
-    result = run_dag().result("create")
+    run = run_dag()
+    result = run.result("create")
     live = empty_cloud.resource()
     assert live is not None
     assert live.state == PersistentResource.State.RUNNING
@@ -58,6 +59,7 @@ def test_create(empty_cloud: Cloud, create: Make, run_dag: Callable[[], Run], *,
     assert labels.pop("airflow_dag").startswith("test_create_")
     assert labels == {"team": "ranking", "airflow_installation": installation(), "airflow_task": "create"}
     assert set(result) == RESULT_KEYS
+    assert {key: run.xcoms["create"].get(key) for key in RESULT_KEYS} == result
     assert result["persistent_resource"] == live.name
     assert result["persistent_resource_id"] == "nightly"
     assert result["region"] == empty_cloud.REGION

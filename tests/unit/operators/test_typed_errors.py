@@ -33,9 +33,17 @@ QUOTA = (
             "region = 'x': write",
         ),
         (api.InvalidArgument("bad machine"), AirflowFailException, "Vertex AI refused the custom job: "),
-        (api.ResourceExhausted(QUOTA), QuotaExceededError, QUOTA),
+        (
+            api.ResourceExhausted(QUOTA),
+            QuotaExceededError,
+            f"The request for the custom job failed: 429 {QUOTA}",
+        ),
         (api.ResourceExhausted(QUOTA), QuotaExceededError, "ask for more of the quota named above"),
-        (AWAY, ServiceUnreachableError, "Next step: look at the service's status;"),
+        (
+            AWAY,
+            ServiceUnreachableError,
+            "The request for the custom job failed: 503 away\nNext step: look at",
+        ),
         (api.ResourceExhausted("Resources are insufficient in region: r."), CapacityError, "try again later"),
         (
             api.Unauthenticated("who?"),

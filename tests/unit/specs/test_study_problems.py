@@ -134,6 +134,7 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
             "HyperparameterTuningJob has no such field; did you mean 'max_failed_trial_count'?",
         ),
         ({"config": {"studySpec": {}, "jobSpec": {}}}, "config.jobSpec: HyperparameterTuningJob has no such"),
+        ({"config": {"workerPoolSpec": []}}, "did you mean 'worker_pool_specs'?"),
         ({"config": {"studySpecs": {}, "displayName": "d"}}, "did you mean 'study_spec'?"),
         (
             {"config": {"studySpec": {"studyStoppingConfig": {"minNumTrials": {"value": 5}}}}},
