@@ -23,7 +23,7 @@ from airflow_vertex_persistent.specs.checks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
@@ -71,6 +71,11 @@ def camel_case(field: str) -> str:
     """Return a field's other spelling: ``job_spec`` is ``jobSpec``."""
     head, *rest = field.split("_")
     return head + "".join(part.capitalize() for part in rest)
+
+
+def spellings(fields: Iterable[str]) -> dict[str, str]:
+    """Return fields by their names in snake and in camel case."""
+    return {name: field for field in fields for name in (field, camel_case(field))}
 
 
 def unknown_field(what: str, field: str, names: Sequence[str]) -> str:

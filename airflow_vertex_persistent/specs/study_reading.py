@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import choice
-from airflow_vertex_persistent.specs.messages import camel_case, read_message
+from airflow_vertex_persistent.specs.messages import read_message, spellings
 from airflow_vertex_persistent.specs.study import CONDITIONS, SCALES, with_id
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _STOPPING = {
     "decay_curve": "decay_curve_stopping_spec",
     "convex": "convex_automated_stopping_spec",
 }
-# By both spellings.
-_STOPPING_FIELDS = {name: field for field in _STOPPING.values() for name in (field, camel_case(field))}
+_STOPPING_FIELDS = spellings(_STOPPING.values())
 _KINDS = ("double_value_spec", *CONDITIONS)
 _LOG_SCALES = {SCALES["log"], SCALES["reverse_log"]}
 _ONE_OF = "write one of double(...), integer(...), discrete(...) and categorical(...)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.specs.checks import whole_number
 from airflow_vertex_persistent.specs.custom_job import JobRequest, custom_job
-from airflow_vertex_persistent.specs.messages import camel_case, unknown_field
+from airflow_vertex_persistent.specs.messages import spellings, unknown_field
 from airflow_vertex_persistent.specs.study_reading import read_study
 from airflow_vertex_persistent.specs.worker_pools import short_form_field
 
@@ -67,13 +67,13 @@ def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
     from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
     known = [field.name for field in HyperparameterTuningJob.pb().DESCRIPTOR.fields]
-    spellings = {name: field for field in known for name in (field, camel_case(field))}
+    fields = spellings(known)
     # A body of which no field is known may be of either kind.
-    meant = known if any(key in spellings for key in config) else [*known, *_trial_fields()]
+    meant = known if fields.keys() & config.keys() else [*known, *_trial_fields()]
     rest: dict[str, Any] = {"job_spec": {}}
     own: dict[str, Any] = {}
     for key, value in config.items():
-        field = spellings.get(str(key))
+        field = fields.get(str(key))
         if field is None:
             problems.add_hidden(f"config.{key}", unknown_field("HyperparameterTuningJob", str(key), meant))
         elif field not in _BODY_FIELDS:
@@ -89,9 +89,9 @@ def _split(config: Any, problems: Problems) -> tuple[Any, dict[str, Any]]:
 
 def _is_of_a_trial(config: Mapping[str, Any]) -> bool:
     """Tell whether ``config`` is the job of a trial, a ``CustomJob`` or its spec, and no tuning job."""
-    if any(name in config for field in _BODY_FIELDS for name in (field, camel_case(field))):
+    if spellings(_BODY_FIELDS).keys() & config.keys():
         return False
-    return any(name in config for field in _trial_fields() for name in (field, camel_case(field)))
+    return bool(spellings(_trial_fields()).keys() & config.keys())
 
 
 def _trial_fields() -> list[str]:
