@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Duration = timedelta | float | str
 
-WHEN_UNREACHABLE = (
+_WHEN_UNREACHABLE = (
     "look at the service's status; with VERTEX_AI_EMULATOR_HOST set, whether the emulator runs. A retry goes "
     "on with what is there; clearing a training task cancels its job and starts another."
 )
@@ -184,7 +184,7 @@ class WaitingOperator(VertexOperator):
 
 # What a task ends with after a call of its own, and the next step. What is missing, the caller knows.
 _CALL_ERRORS = {
-    **dict.fromkeys(TRANSIENT_PROBLEMS, (ServiceUnreachableError, WHEN_UNREACHABLE)),
+    **dict.fromkeys(TRANSIENT_PROBLEMS, (ServiceUnreachableError, _WHEN_UNREACHABLE)),
     CallProblem.CAPACITY: (CapacityError, capacity_next_step(None)),
     CallProblem.QUOTA: (QuotaExceededError, quota_next_step(None)),
     CallProblem.DENIED: (VertexTrainingError, "look at the credentials of the task's connection."),
@@ -238,14 +238,24 @@ def settled_snapshot(event: Mapping[str, Any]) -> Any:
     """
     name, error = event["name"], event["error"]
     if event["status"] == "unreachable":
-        raise ServiceUnreachableError(
-            f"Vertex AI gave no answer about {name} for max_outage. Last error: {error}\nNext step: {WHEN_UNREACHABLE}"
-        )
+        raise unreachable_error(f"gave no answer about {name}", error)
     if event["status"] == "denied":
         raise PermissionDeniedError(error)
     if event["status"] == "failed":
         raise no_answer_error(name, error)
     return event["snapshot"]
+
+
+def unreachable_error(failure: str, error: object) -> ServiceUnreachableError:
+    """
+    Return the error of a task that has waited out an outage for as long as it may.
+
+    :param failure: What the service has not done, as the end of a sentence that begins with "Vertex AI".
+    :param error: What its last answer was.
+    """
+    return ServiceUnreachableError(
+        f"Vertex AI {failure} for max_outage. Last error: {error}\nNext step: {_WHEN_UNREACHABLE}"
+    )
 
 
 def no_answer_error(name: object, error: object) -> VertexTrainingError:

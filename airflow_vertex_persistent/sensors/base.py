@@ -13,15 +13,14 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, A
 from airflow_vertex_persistent.call_problems import call_problem, is_transient
 from airflow_vertex_persistent.exceptions import (
     PermissionDeniedError,
-    ServiceUnreachableError,
     VertexTrainingError,
 )
 from airflow_vertex_persistent.operators.base import (
-    WHEN_UNREACHABLE,
     WaitingOperator,
     no_answer_error,
     settled_snapshot,
     typed_errors,
+    unreachable_error,
 )
 from airflow_vertex_persistent.states import duration_text
 
@@ -147,10 +146,7 @@ class VertexSensor(WaitingOperator, BaseSensorOperator):
             outage: Any = {"try_number": context["ti"].try_number, "since": now.isoformat()}
             context["task_state_store"].set(_STORE_KEY, outage)
         elif (now - since).total_seconds() >= trigger.max_outage:
-            raise ServiceUnreachableError(
-                f"Vertex AI gave no answer about {trigger.name} for max_outage. Last error: {error}\n"
-                f"Next step: {WHEN_UNREACHABLE}"
-            ) from error
+            raise unreachable_error(f"gave no answer about {trigger.name}", error) from error
 
     def _end_outage(self, context: Context) -> None:
         if self._outage_since(context) is not None:

@@ -8,8 +8,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem, is_transient
-from airflow_vertex_persistent.exceptions import ServiceUnreachableError
-from airflow_vertex_persistent.operators.base import WHEN_UNREACHABLE
+from airflow_vertex_persistent.operators.base import unreachable_error
 from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ class Patience:
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise ServiceUnreachableError(
-                f"Vertex AI {self._failure} for max_outage. Last error: {self._error}\nNext step: {WHEN_UNREACHABLE}"
-            ) from self._error
+            raise unreachable_error(self._failure, self._error) from self._error
         return left
 
     def _next(self) -> float:
