@@ -24,6 +24,7 @@ from airflow_vertex_persistent.names import (
     label_value,
 )
 from airflow_vertex_persistent.specs.checks import MAX_DISPLAY_NAME_LENGTH
+from airflow_vertex_persistent.triggers.task_state import map_index_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,18 +45,15 @@ def job_labels(
     """
     ti = context["ti"]
     labels = {
+        **resource_labels(context),
         KEY_LABEL: execution.key,
         REQUEST_LABEL: fingerprint(request),
-        DAG_LABEL: label_value(ti.dag_id),
-        TASK_LABEL: label_value(ti.task_id),
         RUN_LABEL: label_value(ti.run_id),
     }
-    if ti.map_index is not None and ti.map_index >= 0:
-        labels[MAP_INDEX_LABEL] = str(ti.map_index)
+    if (map_index := map_index_of(ti)) is not None:
+        labels[MAP_INDEX_LABEL] = str(map_index)
     if logical_date := context.get("logical_date"):
         labels[DATE_LABEL] = date_label(logical_date)
-    if name := installation():
-        labels[INSTALLATION_LABEL] = name
     if keep:
         labels[KEEP_LABEL] = "true"
     if len(execution.regions) > 1:
@@ -64,7 +62,7 @@ def job_labels(
 
 
 def resource_labels(context: Context) -> dict[str, str]:
-    """Return the labels that say who made a persistent resource."""
+    """Return the labels that say which task of which Airflow made a persistent resource, or a job."""
     ti = context["ti"]
     labels = {DAG_LABEL: label_value(ti.dag_id), TASK_LABEL: label_value(ti.task_id)}
     if name := installation():
@@ -97,6 +95,5 @@ def installation() -> str | None:
 def default_display_name(context: Context) -> str:
     """Return a display name that says which task instance the job is for."""
     ti = context["ti"]
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    parts = [ti.dag_id, ti.task_id, ti.run_id, *([str(ti.map_index)] if mapped else [])]
-    return "-".join(parts)[:MAX_DISPLAY_NAME_LENGTH]
+    parts = (ti.dag_id, ti.task_id, ti.run_id, map_index_of(ti))
+    return "-".join(str(part) for part in parts if part is not None)[:MAX_DISPLAY_NAME_LENGTH]

@@ -45,6 +45,11 @@ class TaskInstance(Protocol):
     map_index: int | None
 
 
+def map_index_of(ti: TaskInstance) -> int | None:
+    """Return the index of a mapped task instance, ``None`` for one that is not mapped."""
+    return ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
+
+
 def task_state(ti: TaskInstance) -> str | None:
     """
     Return the state that Airflow's database has for a task instance, ``None`` for no state.
@@ -53,14 +58,14 @@ def task_state(ti: TaskInstance) -> str | None:
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    mapped = ti.map_index is not None and ti.map_index >= 0
+    map_index = map_index_of(ti)
     states = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id,
         task_ids=[ti.task_id],
         run_ids=[ti.run_id],
-        map_index=ti.map_index if mapped else None,
+        map_index=map_index,
     )
-    key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
+    key = ti.task_id if map_index is None else f"{ti.task_id}_{map_index}"
     state = states.get(ti.run_id, {}).get(key)
     return None if state is None else str(state)
 

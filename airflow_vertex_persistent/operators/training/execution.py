@@ -13,10 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.names import (
-    CUSTOM_JOBS,
-    ResourceName,
-)
+from airflow_vertex_persistent.names import CUSTOM_JOBS, ResourceName
 from airflow_vertex_persistent.states import seconds_between
 
 if TYPE_CHECKING:
