@@ -142,6 +142,9 @@ def _settings(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         # Where tasks and the scheduler's workers find the API server.
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        # A worker that gives up the first call of an attempt and makes it again is told that the attempt is already
+        # running, and loses it: on a busy machine the default of 5 s is too few.
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         "API__BASE_URL": url,
         "API__HOST": "127.0.0.1",
         "API__PORT": url.rpartition(":")[2],

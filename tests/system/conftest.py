@@ -16,10 +16,12 @@ from demo_cloud import Cloud
 from local_airflow import LocalAirflow
 from local_emulator import PROJECT, start_emulator
 from processes import Processes
-from stage import Stage, Training, set_up
+from set_up import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from stage import Stage, Training
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags_examples"
@@ -87,10 +89,11 @@ def dag_of(item: pytest.Item) -> str:
 
 
 @pytest.fixture(scope="module", params=range(KILL_ROUNDS), ids=lambda number: f"round-{number + 1}")
-def dags(request: pytest.FixtureRequest) -> list[str]:
+def dags(request: pytest.FixtureRequest, stage: Stage) -> Iterator[list[str]]:
     """Return the DAGs of those tests of a module that were chosen to run; once for each of KILL_ROUNDS."""
     items = [item for item in request.session.items if item.path == request.path]
-    return sorted({dag_of(item) for item in items if "training" in getattr(item, "fixturenames", ())})
+    yield sorted({dag_of(item) for item in items if "training" in getattr(item, "fixturenames", ())})
+    stage.end_all()
 
 
 @pytest.fixture(scope="module")

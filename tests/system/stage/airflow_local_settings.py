@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-SQLITE = {"timeout": 5 if "api-server" in sys.argv else 60}
+SQLITE = {"timeout": 2 if "api-server" in sys.argv else 60}
 
 if "scheduler" in sys.argv:
     from google.cloud import aiplatform_v1  # noqa: F401
