@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import signal
@@ -60,6 +61,19 @@ class Stage:
         for run in api.call("GET", "/dags/~/dagRuns", params=unended).json()["dag_runs"]:
             path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}"
             api.call("PATCH", path, json={"state": "failed"})
+        self.wait_for(lambda: not self.task_processes(), "no task has a process")
+
+    def task_processes(self, task_instance_id: str = "") -> list[psutil.Process]:
+        """Return the processes that run a task, by default any: they carry the task instance's id in their title."""
+        found = []
+        for number in self.airflow.processes.ids():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(number)
+                title = " ".join(process.cmdline())
+                # The executor's own processes are called "airflow worker -- LocalExecutor: ...".
+                if f"airflow worker -- {task_instance_id}" in title and "LocalExecutor" not in title:
+                    found.append(process)
+        return found
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until something is true."""
@@ -246,10 +260,8 @@ class Training:
         self.act("POST", "clearTaskInstances", **body)
 
     def process(self) -> psutil.Process:
-        """Return the process that runs the task, which carries the task instance's id in its title."""
-        title = f"airflow worker -- {self.task()['id']}"
-        processes = map(psutil.Process, self.stage.airflow.processes.ids())
-        (found,) = [process for process in processes if title in " ".join(process.cmdline())]
+        """Return the process that runs the task."""
+        (found,) = self.stage.task_processes(self.task()["id"])
         return found
 
     def kill_process(self) -> None:
