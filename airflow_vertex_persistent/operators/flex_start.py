@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
+from airflow_vertex_persistent.operators.training.own_machines import OwnMachines, Place
 from airflow_vertex_persistent.operators.training.racing import RacingOperator
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
@@ -108,7 +108,7 @@ class FlexStartTrainingOperator(RacingOperator):
         """Return the custom job that is asked for, in each candidate."""
         wanted = {field: getattr(self, field) for field in (*JOB_FIELDS, *QUEUE_FIELDS)}
         wanted["config"] = config
-        policy = self.wait_policy(problems)
+        machines = self.machines(problems)
         unlisted = boolean("allow_unlisted_accelerators", self.allow_unlisted_accelerators, problems)
         requests: list[JobRequest] = []
         for index, chosen in read_candidates(self.candidates, problems).items():
@@ -117,13 +117,13 @@ class FlexStartTrainingOperator(RacingOperator):
             check_region(here["region"], found)
             request = custom_job(here, found, default_display_name=default_display_name)
             self._complete(request, here["max_wait_duration"], found, unlisted=bool(unlisted))
-            if policy.race:
+            if machines.race:
                 _check_entrant(request, here, requests, found)
             problems.absorb(found, self._field_of(index, chosen))
             requests.append(request)
         if not problems and self._execution is None and len(requests) > 1:
-            how = "in a race, all at once" if policy.race else "tried in this order"
-            self.log.info("Candidates, %s:\n%s", how, "\n".join(policy.plan()))
+            how = "in a race, all at once" if machines.race else "tried in this order"
+            self.log.info("Candidates, %s:\n%s", how, "\n".join(machines.plan()))
         return requests
 
     def _complete(
@@ -155,8 +155,8 @@ class FlexStartTrainingOperator(RacingOperator):
 
         return written
 
-    def wait_policy(self, problems: Problems) -> CandidatePolicy:
-        """Return which candidate comes after which."""
+    def machines(self, problems: Problems) -> OwnMachines:
+        """Return the machines of the candidates."""
         fields = ("region", "machine_type", "strategy", "max_wait_duration")
         wanted = {field: getattr(self, field) for field in fields}
         candidates = read_candidates(self.candidates, Problems("")).values()
@@ -168,16 +168,7 @@ class FlexStartTrainingOperator(RacingOperator):
             if race and not getattr(self, field):
                 fix = "leave it out: nobody would cancel the jobs that have lost the race"
                 problems.add(field, getattr(self, field), fix)
-        return CandidatePolicy(tuple(places), next_on_quota=bool(next_on_quota), race=race)
-
-    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
-        """Return the job of the candidate: what it gets is for the service to see to."""
-        return request.job
-
-    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
-        """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
-        strategy = request.job["job_spec"]["scheduling"]["strategy"]
-        self.checked_policy().check_refusal(error, execution.candidate, strategy)
+        return OwnMachines(tuple(places), next_on_quota=bool(next_on_quota), race=race)
 
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""

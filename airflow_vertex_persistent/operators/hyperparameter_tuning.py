@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow_vertex_persistent.links import TuningReportLink
 from airflow_vertex_persistent.names import TUNING_JOBS, ResourceName
 from airflow_vertex_persistent.operators.base import typed_errors
-from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
 from airflow_vertex_persistent.operators.training.migration import our_arguments
 from airflow_vertex_persistent.operators.training.on_resource import ResourceTrainingOperator
+from airflow_vertex_persistent.operators.training.own_machines import OwnMachines, Place
 from airflow_vertex_persistent.operators.training.patience import answered
 from airflow_vertex_persistent.operators.training.tuning_files import write_report, write_trials
 from airflow_vertex_persistent.report.table import trial_table
-from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_persistent_resource_id, seconds
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, WARM_FIELDS
 from airflow_vertex_persistent.specs.scheduling import check_own_machines, check_warm_machines
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.operators.base import Duration
     from airflow_vertex_persistent.operators.training.execution import Execution
-    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
+    from airflow_vertex_persistent.operators.training.machines import Machines
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.trials import TuningSnapshot
@@ -176,14 +175,15 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
         if self._on_resource:
             wanted["max_wait_duration"] = None  # the task counts: the service knows no limit there
         request = tuning_job(wanted, problems, default_display_name=default_display_name)
-        if self._on_resource:
-            if self.persistent_resource_id is None:
-                check_persistent_resource_id(None, problems)
-            check_warm_machines(request.job["job_spec"], problems, instead="leave persistent_resource_id out")
-        else:
-            self._check_own_machines(request, problems)
+        check_machines = self._check_warm_machines if self._on_resource else self._check_own_machines
+        check_machines(request, problems)
         self._check_files(request, problems)
         return [request]
+
+    def _check_warm_machines(self, request: JobRequest, problems: Problems) -> None:
+        if self.persistent_resource_id is None:
+            check_persistent_resource_id(None, problems)
+        check_warm_machines(request.job["job_spec"], problems, instead="leave persistent_resource_id out")
 
     def _check_own_machines(self, request: JobRequest, problems: Problems) -> None:
         spec = dict(request.job["job_spec"])
@@ -191,7 +191,7 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
             fix = "write it as the parameter: with the config alone nothing is checked against the resource"
             problems.add_hidden("config.persistent_resource_id", fix)
         scheduling = spec.get("scheduling") or {}
-        if "max_wait_duration" in scheduling and _strategy(request) != FLEX_START:
+        if "max_wait_duration" in scheduling and scheduling.get("strategy") != FLEX_START:
             fix = "goes with strategy='flex_start', or with a persistent_resource_id"
             problems.add("max_wait_duration", self.max_wait_duration, fix)
         for field in ("resource_pool", "when_busy"):
@@ -222,30 +222,21 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
                 fix = "needs plotly: pip install 'airflow-provider-vertex-persistent[report]'"
                 problems.add(field, getattr(self, field), fix)
 
-    def wait_policy(self, problems: Problems) -> WaitPolicy:
-        """Return what to do while there are no machines."""
+    def machines(self, problems: Problems) -> Machines:
+        """Return the machines of the resource, or those that the trials get for themselves."""
         if self._on_resource:
-            return super().wait_policy(problems)
+            return super().machines(problems)
         fields = ("region", "machine_type", "strategy", "max_wait_duration")
         place = Place.read({field: getattr(self, field) for field in fields}, default=STANDARD)
-        return CandidatePolicy((place,), next_on_quota=False, kind=self.kind)
+        return OwnMachines((place,), next_on_quota=False, kind=self.kind)
 
-    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
-        """Return the tuning job to create, its trials as they fit the persistent resource."""
-        job = super().fitting_job(request, execution) if self._on_resource else request.job
+    def body(self, request: JobRequest, job: dict[str, Any]) -> dict[str, Any]:
+        """Return the tuning job of trials as they fit their machines."""
         return tuning_body(request, job)
-
-    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
-        """Raise that there are no machines, or no quota, if that is what the refusal of a create means."""
-        policy = self.wait_policy(Problems(self.subject))
-        if isinstance(policy, CandidatePolicy):
-            policy.check_refusal(error, execution.candidate, _strategy(request))
-        else:
-            super().check_refusal(error, request, execution)
 
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
-        base = super().result(job, execution) if self._on_resource else training_result(job)
+        base = super().result(job, execution)
         tuning = {"best_trial": None, "trial_counts": None, "trials_uri": None, "report_uri": None}
         if job_phase(job["state"]) is not JobPhase.SUCCEEDED:
             return {**base, "model_dir": None, **tuning}
@@ -301,8 +292,3 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
 
             TuningReportLink().persist(self._context, StorageHook.browser_url(report))
         return result
-
-
-def _strategy(request: JobRequest) -> str:
-    """Return how trials are to get machines of their own."""
-    return str((request.job["job_spec"].get("scheduling") or {}).get("strategy", STANDARD))

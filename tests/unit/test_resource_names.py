@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 import pytest
@@ -12,13 +13,17 @@ from airflow_vertex_persistent.names import (
     ResourceName,
     job_console_url,
     job_logs_url,
+    label_value,
     location_name,
     persistent_resource_name,
     persistent_resources_console_url,
 )
 
 JOB = ResourceName("123456", "europe-west4", "customJobs", "789")
+# https://cloud.google.com/vertex-ai/docs: up to 63 lowercase letters, digits, "_" and "-".
+VALID_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 PART = st.from_regex(r"[a-z0-9-]+", fullmatch=True)
+IDS = st.text(alphabet="aB1-_.:+ é/", max_size=80) | st.text(max_size=80)
 
 
 @given(project=PART, region=PART, kind=st.sampled_from(["customJobs", "persistentResources"]), id_=PART)
@@ -69,3 +74,30 @@ def test_console_addresses() -> None:
     assert project == "project=123456"
     listed = persistent_resources_console_url("acme")
     assert listed == f"{console}/vertex-ai/training/persistent-resources?project=acme"
+
+
+@given(IDS)
+def test_a_label_value_is_valid(text: str) -> None:
+    """Whatever a DAG, task or run is called, the API takes the value made of it."""
+    assert VALID_VALUE.fullmatch(label_value(text))
+
+
+@given(IDS, IDS)
+def test_two_texts_never_share_a_label_value(one: str, other: str) -> None:
+    """Jobs of different tasks are told apart by their labels."""
+    assert (label_value(one) == label_value(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Train", "train"), ("a.b", "a-b"), ("a.b", "a:b"), ("x" * 63, "x" * 64), ("x" * 64, "x" * 65)],
+)
+def test_texts_that_look_alike_have_other_label_values(one: str, other: str) -> None:
+    """What differs only where the API's rules blur it still differs."""
+    assert label_value(one) != label_value(other)
+
+
+@given(st.text(alphabet="abz019_-", max_size=63))
+def test_an_allowed_text_is_its_own_label_value(text: str) -> None:
+    """Somebody who looks for the jobs of a DAG finds them under the DAG's own name where the API allows it."""
+    assert label_value(text) == text

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.exceptions import JobCancelledError, VertexTrainingError
 from airflow_vertex_persistent.links import TrainingJobLink, TrainingLogsLink, VertexLink
 from airflow_vertex_persistent.names import ResourceName, same_thing
@@ -17,8 +16,8 @@ from airflow_vertex_persistent.operators.labels import default_display_name, ins
 from airflow_vertex_persistent.operators.training.cancelling import cancel_unless_started
 from airflow_vertex_persistent.operators.training.config_file import read_config
 from airflow_vertex_persistent.operators.training.execution import Execution, load_execution
+from airflow_vertex_persistent.operators.training.machines import NoMachinesError, first_line
 from airflow_vertex_persistent.operators.training.submitting import SubmittingOperator
-from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError, first_line
 from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, job_phase
@@ -26,7 +25,7 @@ from airflow_vertex_persistent.states import JobPhase, job_phase
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
+    from airflow_vertex_persistent.operators.training.machines import Machines
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
@@ -51,17 +50,9 @@ class TrainingOperator(SubmittingOperator):
         :param problems: Hears of what is wrong.
         """
 
-    @abstractmethod
-    def wait_policy(self, problems: Problems) -> WaitPolicy:
-        """Return what to do while there are no machines; ``problems`` hears of what is wrong."""
-
-    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
-        """Return the error of a job that has ended without success."""
-        return job_error(job, details)
-
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
-        return training_result(job)
+        return training_result(job, fallback=self.machines(Problems(self.subject)).fallback(job))
 
     def execute(self, context: Context) -> Any:
         """Find or create the execution's job and, if asked, wait for its end."""
@@ -83,7 +74,7 @@ class TrainingOperator(SubmittingOperator):
     def _train(self, context: Context) -> Any:
         """Find or create a job, and while there are no machines others in its place, until one has ended."""
         problems = Problems(self.subject)
-        watch, policy = self._waiting(problems)
+        watch, machines = self._waiting(problems)
         requests = self._requests(context, problems)
         resource = requests[0].job["job_spec"].get("persistent_resource_id") if requests else None
         missing = resource and f"create persistent resource {resource!r} in the same project and region."
@@ -102,12 +93,12 @@ class TrainingOperator(SubmittingOperator):
             if job_phase(job["state"]) is JobPhase.SUCCEEDED and execution.has_one_job:
                 self._job_ended = True
                 return self._succeeded(job)
-            deadline = policy.deadline(execution, job)
+            deadline = machines.deadline(execution, job)
             result = self.conclude(context, self._watch(context, job["job"], watch, deadline))
         return result
 
-    def _waiting(self, problems: Problems) -> tuple[dict[str, Any], WaitPolicy]:
-        return self.watch_arguments(problems), self.wait_policy(problems)
+    def _waiting(self, problems: Problems) -> tuple[dict[str, Any], Machines]:
+        return self.watch_arguments(problems), self.machines(problems)
 
     def _requests(self, context: Context, problems: Problems) -> list[JobRequest]:
         # Not by Airflow's template_ext, which would open every nested text that ends in .yaml or .json.
@@ -135,7 +126,7 @@ class TrainingOperator(SubmittingOperator):
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if another one is to take its place."""
-        watch, policy, execution = *self._waiting(Problems(self.subject)), self._execution
+        watch, machines, execution = *self._waiting(Problems(self.subject)), self._execution
         if execution is not None and execution.job is not None and not tells_of(execution.job, event):
             self.say_that_it_is_old(event)
             return None
@@ -147,13 +138,13 @@ class TrainingOperator(SubmittingOperator):
         self._job_ended = True
         if job_phase(job["state"]) is JobPhase.SUCCEEDED:
             return self._succeeded(job)
-        error = self.job_error(job, event["details"])
+        error = machines.job_error(job, event["details"])
         if self._stopped and isinstance(error, JobCancelledError):
             error = JobCancelledError(f"{job['job']} was cancelled: its task was stopped")
         overdue = overdue and isinstance(error, JobCancelledError)
         if overdue:
-            error = policy.overdue_error(job)
-        if not overdue and not policy.goes_on(job, error):
+            error = machines.overdue_error(job)
+        if not overdue and not machines.goes_on(job, error):
             raise error
         self._without_machines(context, error, overdue=overdue)
         return None
@@ -182,10 +173,10 @@ class TrainingOperator(SubmittingOperator):
 
     def _without_machines(self, context: Context, error: VertexTrainingError, *, overdue: bool) -> None:
         """Get ready to try again, elsewhere or after a pause, or end the task."""
-        watch, policy = self._waiting(Problems(self.subject))
+        watch, machines = self._waiting(Problems(self.subject))
         if self._execution is None:
             raise error
-        execution, said, pause, end = policy.next_step(
+        execution, said, pause, end = machines.next_step(
             self._execution.refused(), error, interval=watch["poll_interval"], overdue=overdue
         )
         self.keep(context, execution)

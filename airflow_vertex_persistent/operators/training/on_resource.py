@@ -5,33 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_vertex_persistent.exceptions import CapacityError
 from airflow_vertex_persistent.links import PersistentResourcesLink
-from airflow_vertex_persistent.names import persistent_resource_name
 from airflow_vertex_persistent.operators.training.base import TrainingOperator
-from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
-from airflow_vertex_persistent.operators.training.warm_machines import (
-    ON_DEMAND,
-    BusyPolicy,
-    capacity_error,
-    is_busy,
-    on_demand_job,
-    warm_job,
-)
-from airflow_vertex_persistent.result import training_result
+from airflow_vertex_persistent.operators.training.warm_machines import WarmMachines, read_when_busy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from airflow_vertex_persistent.exceptions import VertexTrainingError
-    from airflow_vertex_persistent.names import ResourceName
     from airflow_vertex_persistent.operators.base import Duration
-    from airflow_vertex_persistent.operators.training.execution import Execution
-    from airflow_vertex_persistent.operators.training.wait_policy import WaitPolicy
+    from airflow_vertex_persistent.operators.training.machines import Machines
     from airflow_vertex_persistent.operators.training.warm_machines import WhenBusy
     from airflow_vertex_persistent.specs.checks import Problems
-    from airflow_vertex_persistent.specs.custom_job import JobRequest
-    from airflow_vertex_persistent.states import JobSnapshot
 
 
 class ResourceTrainingOperator(TrainingOperator):
@@ -80,46 +64,13 @@ class ResourceTrainingOperator(TrainingOperator):
         self.resource_pool = resource_pool
         self.when_busy = when_busy
         self.max_wait_duration = max_wait_duration
-        self._busy = False
 
-    def wait_policy(self, problems: Problems) -> WaitPolicy:
-        """Return what to do while other jobs have the machines."""
-        return BusyPolicy.read(self.when_busy, self.max_wait_duration, problems)
-
-    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
-        """Return the job to create, as it fits the persistent resource, or machines on demand."""
-        hook, name = self.resource_hook, self._resource(request, execution)
-        if execution.fallback and self.when_busy == ON_DEMAND:
-            return on_demand_job(request, hook, name)
-        job, missing = warm_job(request, hook, name)
-        self._busy = bool(missing)
-        if missing and self.when_busy != "queue":
-            raise NoMachinesError(capacity_error(f"{name} is busy: {'; '.join(missing)}"))
-        if missing:
-            self.log.info("%s is busy, the job will have to wait: %s", name, "; ".join(missing))
-        return job
-
-    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
-        """Raise that the persistent resource is busy, if that is what the refusal of a create means."""
-        fallback = execution.fallback and self.when_busy == ON_DEMAND
-        if fallback:
-            return
-        hook, name = self.resource_hook, self._resource(request, execution)
-        if is_busy(error, request, hook, name, before=self._busy):
-            raise NoMachinesError(capacity_error(f"Vertex AI refused the {self.subject}: {error}")) from error
-
-    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
-        """Return the error of a job that has ended without success; on a busy resource, what helps there."""
-        error = super().job_error(job, details)
-        if type(error) is CapacityError and job["persistent_resource_id"]:
-            return capacity_error(str(error).rpartition("\nNext step: ")[0])
-        return error
-
-    def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
-        """Return what the task hands to the tasks after it."""
-        return training_result(job, fallback=None if job["persistent_resource_id"] else ON_DEMAND)
-
-    @staticmethod
-    def _resource(request: JobRequest, execution: Execution) -> ResourceName:
-        resource_id = request.job["job_spec"]["persistent_resource_id"]
-        return persistent_resource_name(execution.project_id, execution.region, resource_id)
+    def machines(self, problems: Problems) -> Machines:
+        """Return the machines of the resource, with what to do while other jobs have them."""
+        return WarmMachines(
+            when_busy=self.when_busy,
+            limit=read_when_busy(self.when_busy, self.max_wait_duration, problems),
+            hook=lambda: self.resource_hook,
+            kind=self.kind,
+            log=self.log,
+        )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.call_problems import call_problem
+from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     ServiceUnreachableError,
@@ -24,8 +25,8 @@ from airflow_vertex_persistent.operators.training.cancelling import (
 )
 from airflow_vertex_persistent.operators.training.execution import Execution
 from airflow_vertex_persistent.operators.training.listing import LIST_LAG_SECONDS, jobs_of, snapshot_of
+from airflow_vertex_persistent.operators.training.machines import NoMachinesError, first_line
 from airflow_vertex_persistent.operators.training.patience import answered
-from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.states import JobPhase, has_started, job_phase
 from airflow_vertex_persistent.triggers.race import RaceTrigger
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.hooks.job_kinds import TrainingJob
-    from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy
+    from airflow_vertex_persistent.operators.training.own_machines import OwnMachines
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
@@ -58,8 +59,8 @@ class RacingOperator(TrainingOperator):
     """
 
     @abstractmethod
-    def wait_policy(self, problems: Problems) -> CandidatePolicy:
-        """Return which candidate comes after which."""
+    def machines(self, problems: Problems) -> OwnMachines:
+        """Return the machines of the candidates."""
 
     def submit(
         self, context: Context, requests: list[JobRequest], watch: dict[str, Any]
@@ -67,7 +68,7 @@ class RacingOperator(TrainingOperator):
         """Return this execution and its job, or, in a race, one of its jobs."""
         execution, resumed = self.begin(context, watch, requests)
         self._job_ended = False
-        if not self.checked_policy().race:
+        if not self.checked_machines().race:
             if execution.racing:
                 cancel_jobs_of(self.job_hook, execution, self.log, "the DAG was changed: no race any more")
                 execution = execution.from_the_first()
@@ -251,14 +252,14 @@ class RacingOperator(TrainingOperator):
         single = super().job_trigger(job, watch)
         values = {field: getattr(single, field) for field in TrainingJobTrigger.fields}
         jobs = [racing for racing in execution.racing if racing is not None]
-        trigger = RaceTrigger(**values, jobs=jobs, next_on_quota=self.checked_policy().next_on_quota)
+        trigger = RaceTrigger(**values, jobs=jobs, next_on_quota=self.checked_machines().next_on_quota)
         # As the triggerer does: whose buttons are to open the winner.
         trigger.task_instance = None if self._context is None else cast("Any", self._context["ti"])
         return trigger
 
     def conclude(self, context: Context, event: Any) -> dict[str, Any] | None:
         """Return the result of the job that has ended, ``None`` if others are to take its place."""
-        execution, policy = self._execution, self.checked_policy()
+        execution, machines = self._execution, self.checked_machines()
         if execution is not None and execution.racing:
             told = next((job for job in execution.known_jobs if tells_of(job, event)), None)
             if told is None:
@@ -266,26 +267,26 @@ class RacingOperator(TrainingOperator):
                 return None
             if event["status"] == "settled":
                 # Not kept before it is told: whoever comes after a loss of this process sees the same race.
-                self._execution = self._decided(execution, told, event, policy)
+                self._execution = self._decided(execution, told, event, machines)
                 self.persist_links(context, ResourceName.parse(told))
                 if execution.doubtful:
                     self._cancel_nameless(execution)
         try:
             return super().conclude(context, event)
         except VertexTrainingError:
-            if policy.race and self._job_ended and self._execution is not None:
+            if machines.race and self._job_ended and self._execution is not None:
                 self.keep(context, self._execution.from_the_first())
             raise
 
     def _decided(
-        self, execution: Execution, winner: str, event: Mapping[str, Any], policy: CandidatePolicy
+        self, execution: Execution, winner: str, event: Mapping[str, Any], machines: OwnMachines
     ) -> Execution:
         """Return the execution when the race is over, with what became of those that got no machines."""
         for other in event["details"].get("others", ()):
-            if lacks_machines(other, next_on_quota=policy.next_on_quota):
+            if lacks_machines(other, next_on_quota=machines.next_on_quota):
                 for number, name in enumerate(execution.racing):
                     if name and same_thing(name, other["job"]):
-                        execution = execution.without(number, first_line(self.job_error(other, {})))
+                        execution = execution.without(number, first_line(job_error(other, {})))
         return execution.decided(winner)
 
     def _cancel_nameless(self, execution: Execution) -> None:
@@ -301,12 +302,12 @@ class RacingOperator(TrainingOperator):
 
     def lack_of_machines(self, ended: JobSnapshot) -> VertexTrainingError | None:
         """Return what a job ended with that had no machines while nobody watched it."""
-        lacks = lacks_machines(ended, next_on_quota=self.checked_policy().next_on_quota)
-        return self.job_error(ended, {}) if lacks else None
+        lacks = lacks_machines(ended, next_on_quota=self.checked_machines().next_on_quota)
+        return job_error(ended, {}) if lacks else None
 
-    def checked_policy(self) -> CandidatePolicy:
-        """Return which candidate comes after which, when that has been checked."""
-        return self.wait_policy(Problems(""))
+    def checked_machines(self) -> OwnMachines:
+        """Return the machines of the candidates, when they have been checked."""
+        return self.machines(Problems(self.subject))
 
 
 def _goes_on(job: JobSnapshot) -> bool:

@@ -12,9 +12,10 @@ from airflow_vertex_persistent.operators.labels import job_labels
 from airflow_vertex_persistent.operators.training.cancelling import cancel_older
 from airflow_vertex_persistent.operators.training.execution import Execution, load_execution
 from airflow_vertex_persistent.operators.training.listing import LIST_LAG_SECONDS
+from airflow_vertex_persistent.operators.training.machines import NoMachinesError
 from airflow_vertex_persistent.operators.training.stoppable import StoppableOperator
 from airflow_vertex_persistent.operators.training.submission import Submission
-from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
+from airflow_vertex_persistent.specs.checks import Problems
 from airflow_vertex_persistent.triggers.training_job import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_vertex_persistent.exceptions import VertexTrainingError
+    from airflow_vertex_persistent.operators.training.machines import Machines
     from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
     from airflow_vertex_persistent.triggers.watch import WatchEvent
@@ -46,20 +48,16 @@ class SubmittingOperator(StoppableOperator):
         return NOUNS[self.kind]
 
     @abstractmethod
-    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
-        """
-        Return the job to create, as it fits what is there now.
+    def machines(self, problems: Problems) -> Machines:
+        """Return the machines that its jobs are for; ``problems`` hears of what is wrong."""
 
-        :raises NoMachinesError: There are none for it now.
+    def body(self, request: JobRequest, job: dict[str, Any]) -> dict[str, Any]:
         """
+        Return the body of a create.
 
-    @abstractmethod
-    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
+        :param job: The job that is asked for, as it fits its machines.
         """
-        Tell what the refusal of a create means.
-
-        :raises NoMachinesError: There are none for the job now.
-        """
+        return job
 
     def lack_of_machines(self, ended: JobSnapshot) -> VertexTrainingError | None:
         """
@@ -85,7 +83,7 @@ class SubmittingOperator(StoppableOperator):
         :param resumed: An attempt before this one may have created it.
         :param with_job: Returns the execution with the name of its job.
         """
-        request = requests[execution.candidate]
+        request, machines = requests[execution.candidate], self.machines(Problems(self.subject))
 
         def keep(changed: Execution) -> None:
             nonlocal execution
@@ -114,14 +112,14 @@ class SubmittingOperator(StoppableOperator):
         def refused(error: Exception) -> None:
             if call_problem(error) not in {None, CallProblem.TRANSIENT}:
                 keep(execution.refused())  # nothing was created: the next attempt need not look for it
-            self.check_refusal(error, request, execution)
+            machines.check_refusal(error, request, execution)
 
         labels = self.labels_of(context, execution, request)
         submission = Submission(
             hook=self.job_hook,
             execution=execution,
             fingerprint=labels[REQUEST_LABEL],
-            request=lambda: _labelled(self.fitting_job(request, execution), labels),
+            request=lambda: _labelled(self.body(request, machines.fitting_job(request, execution)), labels),
             max_outage=watch["max_outage"],
             before_create=before_create,
             after_create=after_create,

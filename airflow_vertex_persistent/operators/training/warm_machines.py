@@ -3,27 +3,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem
-from airflow_vertex_persistent.endings import resource_error
+from airflow_vertex_persistent.endings import job_error, resource_error
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
     MaxWaitExceededError,
     PersistentResourceError,
     VertexTrainingError,
 )
-from airflow_vertex_persistent.names import FALLBACK_LABEL
-from airflow_vertex_persistent.operators.training.wait_policy import NextStep, try_again
+from airflow_vertex_persistent.names import FALLBACK_LABEL, NOUNS, persistent_resource_name
+from airflow_vertex_persistent.operators.training.machines import NextStep, NoMachinesError, try_again
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.pool_matching import fit_to_pools
 from airflow_vertex_persistent.states import ResourcePhase, resource_phase, seconds_between
 from airflow_vertex_persistent.triggers.watch import backoff_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from airflow.sdk.types import Logger
 
     from airflow_vertex_persistent.hooks.persistent_resource import PersistentResourceHook
     from airflow_vertex_persistent.names import ResourceName
@@ -47,27 +49,61 @@ _NEXT_STEP = (
 )
 
 
-@dataclass(frozen=True)
-class BusyPolicy:
+@dataclass(kw_only=True)
+class WarmMachines:
     """
-    What to do while there are no machines.
+    The machines of a persistent resource, which other jobs may have.
 
     :param when_busy: See
         :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`.
     :param limit: Seconds for which jobs may wait; ``None``: for ever.
+    :param hook: Returns what asks for the resource.
+    :param kind: Collection of the jobs.
+    :param log: The task's log.
     """
 
     when_busy: WhenBusy
     limit: float | None
+    hook: Callable[[], PersistentResourceHook]
+    kind: str
+    log: Logger
+    _was_busy: bool = field(default=False, init=False)
 
-    @classmethod
-    def read(cls, when_busy: Any, max_wait_duration: Any, problems: Problems) -> BusyPolicy:
-        """Return the policy that is written; ``problems`` hears of what is wrong."""
-        if when_busy not in get_args(WhenBusy):
-            problems.add("when_busy", when_busy, "write 'queue', 'fail' or 'on_demand'")
-        if max_wait_duration is None:
-            return cls(when_busy, None if when_busy == "queue" else _SECONDS_TO_START)
-        return cls(when_busy, seconds("max_wait_duration", max_wait_duration, problems, zero=True) or None)
+    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
+        """Return the job to create, as it fits the persistent resource, or machines on demand."""
+        hook, name = self.hook(), _resource_of(request, execution)
+        if self._runs_on_demand(execution):
+            return on_demand_job(request, hook, name)
+        job, missing = warm_job(request, hook, name)
+        self._was_busy = bool(missing)
+        if missing and self.when_busy != "queue":
+            raise NoMachinesError(capacity_error(f"{name} is busy: {'; '.join(missing)}"))
+        if missing:
+            self.log.info("%s is busy, the job will have to wait: %s", name, "; ".join(missing))
+        return job
+
+    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
+        """Raise that the persistent resource is busy, if that is what the refusal of a create means."""
+        if self._runs_on_demand(execution):
+            return
+        hook, name = self.hook(), _resource_of(request, execution)
+        if is_busy(error, request, hook, name, before=self._was_busy):
+            text = f"Vertex AI refused the {NOUNS[self.kind]}: {error}"
+            raise NoMachinesError(capacity_error(text)) from error
+
+    def _runs_on_demand(self, execution: Execution) -> bool:
+        return execution.fallback is not None and self.when_busy == ON_DEMAND
+
+    def fallback(self, job: JobSnapshot) -> str | None:
+        """Return that a job runs on demand, if it does not run on the resource."""
+        return None if job["persistent_resource_id"] else ON_DEMAND
+
+    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
+        """Return the error of a job that has ended without success; on a busy resource, what helps there."""
+        error = job_error(job, details)
+        if type(error) is CapacityError and job["persistent_resource_id"]:
+            return capacity_error(str(error).rpartition("\nNext step: ")[0])
+        return error
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """
@@ -120,8 +156,22 @@ class BusyPolicy:
         return datetime.fromisoformat(execution.first_submit) + timedelta(seconds=limit)
 
 
+def read_when_busy(when_busy: Any, max_wait_duration: Any, problems: Problems) -> float | None:
+    """Return for how many seconds jobs may wait, ``None``: for ever; ``problems`` hears of what is wrong."""
+    if when_busy not in get_args(WhenBusy):
+        problems.add("when_busy", when_busy, "write 'queue', 'fail' or 'on_demand'")
+    if max_wait_duration is None:
+        return None if when_busy == "queue" else _SECONDS_TO_START
+    return seconds("max_wait_duration", max_wait_duration, problems, zero=True) or None
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _resource_of(request: JobRequest, execution: Execution) -> ResourceName:
+    resource_id = request.job["job_spec"]["persistent_resource_id"]
+    return persistent_resource_name(execution.project_id, execution.region, resource_id)
 
 
 def capacity_error(text: str) -> CapacityError:

@@ -6,15 +6,10 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import Mock
 
-import pytest
-from google.api_core.exceptions import ResourceExhausted
 from google.cloud.aiplatform_v1.types import HyperparameterTuningJob
 
 from airflow_vertex_persistent.hooks.training_job import job_snapshot
-from airflow_vertex_persistent.names import TUNING_JOBS
 from airflow_vertex_persistent.operators.hyperparameter_tuning import HyperparameterTuningOperator
-from airflow_vertex_persistent.operators.training.candidates import CandidatePolicy, Place
-from airflow_vertex_persistent.operators.training.wait_policy import NoMachinesError
 
 SEARCH: dict[str, Any] = {
     "name": "projects/1/locations/europe-west4/hyperparameterTuningJobs/9",
@@ -42,22 +37,3 @@ def test_a_search_without_a_best_trial() -> None:
     result = task.result(job_snapshot(job), None)
     assert (result["state"], result["best_trial"], result["model_dir"]) == ("JOB_STATE_SUCCEEDED", None, None)
     assert result["trial_counts"] == {"succeeded": 1, "infeasible": 1, "running": 0, "total": 2}
-
-
-@pytest.mark.parametrize(
-    ("strategy", "told"),
-    [
-        ("FLEX_START", "or with fewer or other machines, or let each trial wait longer (max_wait_duration)."),
-        ("SPOT", "or with fewer or other machines."),
-        ("STANDARD", "or with fewer or other machines."),
-    ],
-)
-def test_advice_without_machines(strategy: str, told: str) -> None:
-    """Nothing that a tuning task does not have, such as candidates."""
-    place = Place("europe-west4", "g2-standard-4", strategy, None)
-    policy = CandidatePolicy((place,), next_on_quota=False, kind=TUNING_JOBS)
-    with pytest.raises(NoMachinesError) as caught:
-        policy.check_refusal(ResourceExhausted("Resources are insufficient in region."), 0, strategy)
-    text = str(caught.value.error)
-    assert text.startswith("Vertex AI has not created the tuning job: ")
-    assert text.endswith(told)

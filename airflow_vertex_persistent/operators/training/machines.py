@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a training task that gets no machines: the question that each kind of machines answers its way."""
+"""The machines that the jobs of a training task are for; each kind of them has its own way to be short of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_vertex_persistent.exceptions import VertexTrainingError
     from airflow_vertex_persistent.operators.training.execution import Execution
+    from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
 
 class NoMachinesError(Exception):
     """
-    No job was created, for lack of machines. Whether that is an error of the task is for its policy to say.
+    No job was created, for lack of machines. Whether that is an error of the task is for :class:`Machines` to say.
 
     :param error: What the task ends with if it is.
     """
@@ -49,8 +52,32 @@ def try_again(execution: Execution, pause: float) -> NextStep:
     return NextStep(execution, f"Trying again in {pause:.1f} s", pause)
 
 
-class WaitPolicy(Protocol):
-    """How long the jobs of a task may wait for machines, and what is done when they get none."""
+class Machines(Protocol):
+    """What a job becomes on them, how long it may wait for them, and what is done when it gets none."""
+
+    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
+        """
+        Return the job to create, as it fits what is there now.
+
+        :raises NoMachinesError: There are none for it now.
+        """
+
+    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
+        """
+        Tell what the refusal of a create means.
+
+        :raises NoMachinesError: There are none for the job now.
+        """
+
+    def fallback(self, job: JobSnapshot) -> str | None:
+        """Return where a job ran instead of where it was to run; ``None``: it ran there."""
+
+    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
+        """
+        Return the error of a job that has ended without success.
+
+        :param details: What the trigger has seen of it besides.
+        """
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """Return until when a job may wait, RFC 3339 in UTC; ``None``: as long as the service lets it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The places and shapes in which a task may get its machines, one after the other."""
+"""Machines that a job gets for itself: the places and shapes in which it may, one after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.call_problems import CallProblem, call_problem
-from airflow_vertex_persistent.endings import capacity_next_step, is_lack_of_machines, quota_next_step
+from airflow_vertex_persistent.endings import (
+    capacity_next_step,
+    is_lack_of_machines,
+    job_error,
+    quota_next_step,
+)
 from airflow_vertex_persistent.exceptions import (
     CapacityError,
     MaxWaitExceededError,
@@ -16,12 +21,13 @@ from airflow_vertex_persistent.exceptions import (
     VertexTrainingError,
 )
 from airflow_vertex_persistent.names import CUSTOM_JOBS, NOUNS, TUNING_JOBS
-from airflow_vertex_persistent.operators.training.wait_policy import NextStep, NoMachinesError, first_line
+from airflow_vertex_persistent.operators.training.machines import NextStep, NoMachinesError, first_line
 from airflow_vertex_persistent.specs.checks import Problems, seconds
 from airflow_vertex_persistent.specs.scheduling import read_strategy
 from airflow_vertex_persistent.states import (
     DEFAULT_MAX_WAIT_SECONDS,
     FLEX_START,
+    STANDARD,
     duration_text,
     seconds_between,
 )
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_vertex_persistent.operators.training.execution import Execution
+    from airflow_vertex_persistent.specs.custom_job import JobRequest
     from airflow_vertex_persistent.states import JobSnapshot
 
 
@@ -78,9 +85,9 @@ class Place:
 
 
 @dataclass(frozen=True)
-class CandidatePolicy:
+class OwnMachines:
     """
-    Which candidate comes after which.
+    The machines of the candidates, one after the other.
 
     :param places: The candidates, in their order.
     :param next_on_quota: Whether a quota that is used up leads to the next one.
@@ -108,16 +115,19 @@ class CandidatePolicy:
             else f"the {NOUNS[self.kind]}"
         )
 
-    def check_refusal(self, error: Exception, candidate: int, strategy: str) -> None:
+    def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
+        """Return the job of the candidate: what it gets is for the service to see to."""
+        return request.job
+
+    def check_refusal(self, error: Exception, request: JobRequest, execution: Execution) -> None:
         """
         Tell what the refusal of a create means.
 
-        :param candidate: Its number.
-        :param strategy: How its job was to get machines.
         :raises NoMachinesError: There are none for the job now.
         :raises QuotaExceededError: The project's quota is used up, which ends the task.
         """
-        refused = f"Vertex AI has not created {self.job_text(candidate)}: {error}"
+        refused = f"Vertex AI has not created {self.job_text(execution.candidate)}: {error}"
+        strategy = (request.job["job_spec"].get("scheduling") or {}).get("strategy", STANDARD)
         match call_problem(error):
             case CallProblem.CAPACITY:
                 text = f"{refused}\nNext step: {self._next_step(strategy)}"
@@ -130,6 +140,13 @@ class CandidatePolicy:
                 if not self.next_on_quota:
                     raise refusal from error
                 raise NoMachinesError(refusal) from error
+
+    def fallback(self, job: JobSnapshot) -> None:
+        """Return that a job runs where it was to run."""
+
+    def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
+        """Return the error of a job that has ended without success."""
+        return job_error(job, details)
 
     def deadline(self, execution: Execution, job: JobSnapshot) -> str | None:
         """Return until when a job may wait, where the task counts and not the service."""
