@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from airflow_vertex_persistent.states import JobSnapshot, ResourceSnapshot
 
 
-def training_result(
-    snapshot: JobSnapshot, *, fallback: str | None = None, candidate: int | None = None
-) -> dict[str, Any]:
+def training_result(snapshot: JobSnapshot, *, fallback: str | None = None) -> dict[str, Any]:
     """
     Return what a training task hands to the tasks after it.
 
@@ -24,7 +22,6 @@ def training_result(
     a Spot job, with the time after a preemption in which it waited for machines again.
 
     :param fallback: Where the job ran instead of where it was to run.
-    :param candidate: Number of the place and shape that was chosen, from 0.
     """
     name = ResourceName.parse(snapshot["job"])
     output_dir = snapshot["output_dir"]
@@ -35,7 +32,7 @@ def training_result(
         "region": name.region,
         "persistent_resource_id": snapshot["persistent_resource_id"],
         "strategy": snapshot["strategy"],
-        "candidate": candidate,
+        "candidate": None,
         "fallback": fallback,
         "create_time": snapshot["create_time"],
         "start_time": snapshot["start_time"],

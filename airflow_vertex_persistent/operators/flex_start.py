@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_vertex_persistent.operators.training.own_machines import OwnMachines, Place
 from airflow_vertex_persistent.operators.training.racing import RacingOperator
-from airflow_vertex_persistent.result import training_result
 from airflow_vertex_persistent.specs.candidates import read_candidates, with_candidate
 from airflow_vertex_persistent.specs.checks import Problems, boolean, check_region, choice
 from airflow_vertex_persistent.specs.custom_job import JOB_FIELDS, QUEUE_FIELDS, custom_job
@@ -172,9 +171,10 @@ class FlexStartTrainingOperator(RacingOperator):
 
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
-        if execution is None or self.candidates is None:
-            return training_result(job)
-        return training_result(job, candidate=execution.candidate)
+        result = super().result(job, execution)
+        if execution is not None and self.candidates is not None:
+            result["candidate"] = execution.candidate
+        return result
 
 
 def _check_entrant(

@@ -76,10 +76,17 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def running_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Airflow with a DAG for each way to stop a task, and the emulator with a training that ends when it is told."""
     with set_up(tmp_path_factory.mktemp("stage")) as started:
         yield started
+
+
+@pytest.fixture(scope="module", params=range(KILL_ROUNDS), ids=lambda number: f"round-{number + 1}")
+def stage(running_stage: Stage) -> Iterator[Stage]:
+    """Return the stage for the tests of a module, once for each of KILL_ROUNDS; nothing is left to those after."""
+    yield running_stage
+    running_stage.clear()
 
 
 def dag_of(item: pytest.Item) -> str:
@@ -88,18 +95,25 @@ def dag_of(item: pytest.Item) -> str:
     return f"{item.originalname.removeprefix('test_')}_{item.callspec.params['mode']}"
 
 
-@pytest.fixture(scope="module", params=range(KILL_ROUNDS), ids=lambda number: f"round-{number + 1}")
-def dags(request: pytest.FixtureRequest, stage: Stage) -> Iterator[list[str]]:
-    """Return the DAGs of those tests of a module that were chosen to run; once for each of KILL_ROUNDS."""
+@pytest.fixture(scope="module")
+def dags(request: pytest.FixtureRequest) -> list[str]:
+    """Return the DAGs of those tests of a module that were chosen to run."""
     items = [item for item in request.session.items if item.path == request.path]
-    yield sorted({dag_of(item) for item in items if "training" in getattr(item, "fixturenames", ())})
-    stage.end_all()
+    return sorted({dag_of(item) for item in items if "training" in getattr(item, "fixturenames", ())})
 
 
 @pytest.fixture(scope="module")
 def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     """Start a run for each test of a module at once, so that they do not wait for each other."""
     return {dag_id: stage.begin(dag_id) for dag_id in dags}
+
+
+@pytest.fixture
+def triggerer(stage: Stage) -> Iterator[str]:
+    """Return the name of the only triggerer, and see to it that there is one afterwards."""
+    (name,) = stage.triggerers()
+    yield name
+    stage.restore_triggerer()
 
 
 @pytest.fixture(params=["blocking", "deferrable"])

@@ -68,7 +68,6 @@ def let_all_end(stage: Stage, begun: dict[str, Training]) -> None:
 @pytest.fixture(scope="module")
 def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     """Start a run for each test, kill what does not kill itself, and let trainings end that are waited for again."""
-    stage.control.clear_faults()
     not_there = begin_slow(stage, [dag for dag in dags if "create_not_there_yet" in dag], "slow_request")
     no_reply = begin_slow(stage, [dag for dag in dags if "create_without_reply" in dag], "slow_reply")
     # None before all: the next attempt's create has to find no fault left.

@@ -9,21 +9,16 @@ import pytest
 from modes import modes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stage import Stage, Training
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def no_triggerer(stage: Stage, training: Training) -> Iterator[None]:
-    """End the triggerer once it watches the job, and start another one afterwards."""
+def no_triggerer(stage: Stage, training: Training, triggerer: str) -> None:
+    """End the triggerer once it watches the job."""
     training.wait_until_watched()
-    for name in stage.triggerers():
-        stage.airflow.kill(name)
-    yield
-    stage.restore_triggerer()
+    stage.airflow.kill(triggerer)
 
 
 def check_swept(training: Training) -> None:

@@ -87,7 +87,6 @@ def runs(stage: Stage, dags: list[str]) -> dict[str, Training]:
     """Start a run for each test, and kill the one that does not kill itself between its creates."""
     begun = {}
     if WITHOUT_REPLY in dags:
-        stage.control.clear_faults()
         # The only one that creates anything now, and this is its second job.
         stage.control.add_fault("CreateCustomJob", "slow_reply", skip=1, seconds=SLOW)
         begun[WITHOUT_REPLY] = stage.begin(WITHOUT_REPLY)
@@ -173,15 +172,13 @@ def test_race_loses_its_process_at_the_start(stage: Stage, training: Training, m
     "One of each candidate; the first to start runs on.",
 )
 @deferrable
-def test_race_loses_its_triggerer(stage: Stage, training: Training, machines: str) -> None:
+def test_race_loses_its_triggerer(stage: Stage, training: Training, machines: str, triggerer: str) -> None:
     """The triggerer that comes next sees the same race."""
-    (triggerer,) = stage.triggerers()
     stage.airflow.kill(triggerer)
     stage.control.set_stock(machines, 1)
     stage.wait_for(lambda: "RUNNING" in states(training), "one has its machines, and nobody sees it")
     stage.start_triggerer()
     check_one_winner(training, 1)
-    stage.restore_triggerer()
 
 
 @pytest.mark.durability(

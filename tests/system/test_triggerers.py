@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stage import Stage, Training
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.parametrize("mode", ["deferrable"])]
-
-
-@pytest.fixture
-def triggerer(stage: Stage) -> Iterator[str]:
-    """Return the name of the only triggerer, and see to it that there is one afterwards."""
-    (name,) = stage.triggerers()
-    yield name
-    stage.restore_triggerer()
 
 
 @pytest.fixture

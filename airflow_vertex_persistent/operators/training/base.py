@@ -52,7 +52,7 @@ class TrainingOperator(SubmittingOperator):
 
     def result(self, job: JobSnapshot, execution: Execution | None) -> dict[str, Any]:
         """Return what the task hands to the tasks after it."""
-        return training_result(job, fallback=self.machines(Problems(self.subject)).fallback(job))
+        return training_result(job, fallback=self.checked_machines().fallback(job))
 
     def execute(self, context: Context) -> Any:
         """Find or create the execution's job and, if asked, wait for its end."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machines that the jobs of a training task are for; each kind of them has its own way to be short of."""
+"""The machines that the jobs of a training task are for; each kind of them has its own way to run short."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def try_again(execution: Execution, pause: float) -> NextStep:
 
 
 class Machines(Protocol):
-    """What a job becomes on them, how long it may wait for them, and what is done when it gets none."""
+    """
+    What a job becomes on them, how long it may wait for them, and what is done when it gets none.
+
+    One object is asked for all creates of a job: what it has seen before one it may need to know after it.
+    """
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_vertex_persistent.links import PersistentResourcesLink
 from airflow_vertex_persistent.operators.training.base import TrainingOperator
-from airflow_vertex_persistent.operators.training.warm_machines import WarmMachines, read_when_busy
+from airflow_vertex_persistent.operators.training.warm_machines import WarmMachines, wait_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class ResourceTrainingOperator(TrainingOperator):
         """Return the machines of the resource, with what to do while other jobs have them."""
         return WarmMachines(
             when_busy=self.when_busy,
-            limit=read_when_busy(self.when_busy, self.max_wait_duration, problems),
+            limit=wait_limit(self.when_busy, self.max_wait_duration, problems),
             hook=lambda: self.resource_hook,
             kind=self.kind,
             log=self.log,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that a job gets for itself: the places and shapes in which it may, one after the other."""
+"""Machines that a job gets for itself, in one of the places and shapes in which it may."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Place:
 @dataclass(frozen=True)
 class OwnMachines:
     """
-    The machines of the candidates, one after the other.
+    The machines of the candidates, tried one after the other or all at once.
 
     :param places: The candidates, in their order.
     :param next_on_quota: Whether a quota that is used up leads to the next one.
@@ -107,7 +107,7 @@ class OwnMachines:
     def _text(self, number: int) -> str:
         return f"{number} ({self.places[number]})"
 
-    def job_text(self, number: int) -> str:
+    def _job_text(self, number: int) -> str:
         """Return which job is meant, for an error."""
         return (
             f"the job of candidate {self._text(number)}"
@@ -126,7 +126,7 @@ class OwnMachines:
         :raises NoMachinesError: There are none for the job now.
         :raises QuotaExceededError: The project's quota is used up, which ends the task.
         """
-        refused = f"Vertex AI has not created {self.job_text(execution.candidate)}: {error}"
+        refused = f"Vertex AI has not created {self._job_text(execution.candidate)}: {error}"
         strategy = (request.job["job_spec"].get("scheduling") or {}).get("strategy", STANDARD)
         match call_problem(error):
             case CallProblem.CAPACITY:
@@ -141,8 +141,9 @@ class OwnMachines:
                     raise refusal from error
                 raise NoMachinesError(refusal) from error
 
-    def fallback(self, job: JobSnapshot) -> None:
-        """Return that a job runs where it was to run."""
+    def fallback(self, job: JobSnapshot) -> str | None:
+        """Return ``None``: a job runs where it was to run."""
+        return None
 
     def job_error(self, job: JobSnapshot, details: Mapping[str, Any]) -> VertexTrainingError:
         """Return the error of a job that has ended without success."""

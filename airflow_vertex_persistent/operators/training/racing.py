@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_vertex_persistent.call_problems import call_problem
-from airflow_vertex_persistent.endings import job_error
 from airflow_vertex_persistent.exceptions import (
     JobCancelledError,
     ServiceUnreachableError,
@@ -286,7 +285,7 @@ class RacingOperator(TrainingOperator):
             if lacks_machines(other, next_on_quota=machines.next_on_quota):
                 for number, name in enumerate(execution.racing):
                     if name and same_thing(name, other["job"]):
-                        execution = execution.without(number, first_line(job_error(other, {})))
+                        execution = execution.without(number, first_line(machines.job_error(other, {})))
         return execution.decided(winner)
 
     def _cancel_nameless(self, execution: Execution) -> None:
@@ -302,11 +301,12 @@ class RacingOperator(TrainingOperator):
 
     def lack_of_machines(self, ended: JobSnapshot) -> VertexTrainingError | None:
         """Return what a job ended with that had no machines while nobody watched it."""
-        lacks = lacks_machines(ended, next_on_quota=self.checked_machines().next_on_quota)
-        return job_error(ended, {}) if lacks else None
+        machines = self.checked_machines()
+        lacks = lacks_machines(ended, next_on_quota=machines.next_on_quota)
+        return machines.job_error(ended, {}) if lacks else None
 
     def checked_machines(self) -> OwnMachines:
-        """Return the machines of the candidates, when they have been checked."""
+        """Return the same machines, when what is written of them has been checked."""
         return self.machines(Problems(self.subject))
 
 

@@ -51,6 +51,10 @@ class SubmittingOperator(StoppableOperator):
     def machines(self, problems: Problems) -> Machines:
         """Return the machines that its jobs are for; ``problems`` hears of what is wrong."""
 
+    def checked_machines(self) -> Machines:
+        """Return the same machines, when what is written of them has been checked."""
+        return self.machines(Problems(self.subject))
+
     def body(self, request: JobRequest, job: dict[str, Any]) -> dict[str, Any]:
         """
         Return the body of a create.
@@ -83,7 +87,7 @@ class SubmittingOperator(StoppableOperator):
         :param resumed: An attempt before this one may have created it.
         :param with_job: Returns the execution with the name of its job.
         """
-        request, machines = requests[execution.candidate], self.machines(Problems(self.subject))
+        request, machines = requests[execution.candidate], self.checked_machines()
 
         def keep(changed: Execution) -> None:
             nonlocal execution

@@ -52,12 +52,12 @@ _NEXT_STEP = (
 @dataclass(kw_only=True)
 class WarmMachines:
     """
-    The machines of a persistent resource, which other jobs may have.
+    The machines of a persistent resource, which other jobs may have. It keeps in mind whether they had.
 
     :param when_busy: See
         :class:`~airflow_vertex_persistent.operators.training.on_resource.ResourceTrainingOperator`.
     :param limit: Seconds for which jobs may wait; ``None``: for ever.
-    :param hook: Returns what asks for the resource.
+    :param hook: Returns what asks for the resource, when that is needed.
     :param kind: Collection of the jobs.
     :param log: The task's log.
     """
@@ -71,10 +71,10 @@ class WarmMachines:
 
     def fitting_job(self, request: JobRequest, execution: Execution) -> dict[str, Any]:
         """Return the job to create, as it fits the persistent resource, or machines on demand."""
-        hook, name = self.hook(), _resource_of(request, execution)
+        name = _resource_of(request, execution)
         if self._runs_on_demand(execution):
-            return on_demand_job(request, hook, name)
-        job, missing = warm_job(request, hook, name)
+            return self._on_demand_job(request, name)
+        job, missing = self._warm_job(request, name)
         self._was_busy = bool(missing)
         if missing and self.when_busy != "queue":
             raise NoMachinesError(capacity_error(f"{name} is busy: {'; '.join(missing)}"))
@@ -86,10 +86,77 @@ class WarmMachines:
         """Raise that the persistent resource is busy, if that is what the refusal of a create means."""
         if self._runs_on_demand(execution):
             return
-        hook, name = self.hook(), _resource_of(request, execution)
-        if is_busy(error, request, hook, name, before=self._was_busy):
+        if self._is_busy(error, request, _resource_of(request, execution)):
             text = f"Vertex AI refused the {NOUNS[self.kind]}: {error}"
             raise NoMachinesError(capacity_error(text)) from error
+
+    def _warm_job(self, request: JobRequest, name: ResourceName) -> tuple[dict[str, Any], list[str]]:
+        """
+        Return a job as it fits the resource, and what it is short of there now: nothing, if it could start.
+
+        :raises PersistentResourceError: The resource takes no jobs.
+        :raises InvalidRequestError: It can never run this one.
+        """
+        resource = self._look(name)
+        state, error = resource.get("state", ""), resource.get("error", {})
+        match resource_phase(state):
+            case ResourcePhase.LOST:
+                raise resource_error(name, state, error.get("message", ""))
+            case ResourcePhase.LEAVING:
+                raise PersistentResourceError(
+                    f"No job: {name} is being deleted\nNext step: create it again once it is gone."
+                )
+            case ResourcePhase.MOVING:
+                raise PersistentResourceError(
+                    f"No job: {name} is {state}, not RUNNING\n"
+                    "Next step: wait for it with PersistentResourceSensor, or with retries of this task."
+                )
+        needs = _fit(request, resource, name)
+        return needs.job, needs.short_of(resource)
+
+    def _on_demand_job(self, request: JobRequest, name: ResourceName) -> dict[str, Any]:
+        """
+        Return a job as it fits the resource, for machines of the same kind outside of it.
+
+        :raises PersistentResourceError: The resource is not there.
+        :raises InvalidRequestError: It can never run this job.
+        """
+        job = _fit(request, self._look(name), name).job
+        spec = {field: value for field, value in job["job_spec"].items() if field != "persistent_resource_id"}
+        return {**job, "job_spec": spec, "labels": {**job.get("labels", {}), FALLBACK_LABEL: ON_DEMAND}}
+
+    def _look(self, name: ResourceName) -> dict[str, Any]:
+        # Imported here: a DAG file that imports an operator must not import Google's client.
+        from airflow_vertex_persistent.hooks.persistent_resource import resource_body
+
+        live = self.hook().get(name)
+        if live is None:
+            raise PersistentResourceError(
+                f"No job: {name} does not exist\n"
+                f"Next step: create persistent resource {name.id!r} in the same project and region."
+            )
+        return resource_body(live)
+
+    def _is_busy(self, error: Exception, request: JobRequest, name: ResourceName) -> bool:
+        """
+        Tell whether a create was refused since other jobs have the machines.
+
+        The service does not document how it says so: where its text leaves it open, the resource tells. It may be
+        free again by now.
+
+        :raises PersistentResourceError: It takes no jobs any more.
+        """
+        match call_problem(error):
+            case CallProblem.CAPACITY:
+                return True
+            case CallProblem.EXHAUSTED | CallProblem.NOT_NOW:
+                try:
+                    return bool(self._warm_job(request, name)[1]) or self._was_busy
+                except Exception as unanswered:
+                    if call_problem(unanswered) is None:
+                        raise
+                    return self._was_busy
+        return False
 
     def _runs_on_demand(self, execution: Execution) -> bool:
         return execution.fallback is not None and self.when_busy == ON_DEMAND
@@ -156,7 +223,7 @@ class WarmMachines:
         return datetime.fromisoformat(execution.first_submit) + timedelta(seconds=limit)
 
 
-def read_when_busy(when_busy: Any, max_wait_duration: Any, problems: Problems) -> float | None:
+def wait_limit(when_busy: Any, max_wait_duration: Any, problems: Problems) -> float | None:
     """Return for how many seconds jobs may wait, ``None``: for ever; ``problems`` hears of what is wrong."""
     if when_busy not in get_args(WhenBusy):
         problems.add("when_busy", when_busy, "write 'queue', 'fail' or 'on_demand'")
@@ -179,84 +246,8 @@ def capacity_error(text: str) -> CapacityError:
     return CapacityError(f"{text}\n{_NEXT_STEP}")
 
 
-def warm_job(
-    request: JobRequest, hook: PersistentResourceHook, name: ResourceName
-) -> tuple[dict[str, Any], list[str]]:
-    """
-    Return a job as it fits a persistent resource, and what it is short of there now: nothing, if it could start.
-
-    :raises PersistentResourceError: The resource takes no jobs.
-    :raises InvalidRequestError: It can never run this one.
-    """
-    resource = _look(hook, name)
-    state, error = resource.get("state", ""), resource.get("error", {})
-    match resource_phase(state):
-        case ResourcePhase.LOST:
-            raise resource_error(name, state, error.get("message", ""))
-        case ResourcePhase.LEAVING:
-            raise PersistentResourceError(
-                f"No job: {name} is being deleted\nNext step: create it again once it is gone."
-            )
-        case ResourcePhase.MOVING:
-            raise PersistentResourceError(
-                f"No job: {name} is {state}, not RUNNING\n"
-                "Next step: wait for it with PersistentResourceSensor, or with retries of this task."
-            )
-    needs = _fit(request, resource, name)
-    return needs.job, needs.short_of(resource)
-
-
-def on_demand_job(request: JobRequest, hook: PersistentResourceHook, name: ResourceName) -> dict[str, Any]:
-    """
-    Return a job as it fits a persistent resource, for machines of the same kind outside of it.
-
-    :raises PersistentResourceError: The resource is not there.
-    :raises InvalidRequestError: It can never run this job.
-    """
-    job = _fit(request, _look(hook, name), name).job
-    spec = {field: value for field, value in job["job_spec"].items() if field != "persistent_resource_id"}
-    return {**job, "job_spec": spec, "labels": {**job.get("labels", {}), FALLBACK_LABEL: ON_DEMAND}}
-
-
-def _look(hook: PersistentResourceHook, name: ResourceName) -> dict[str, Any]:
-    # Imported here: a DAG file that imports an operator must not import Google's client.
-    from airflow_vertex_persistent.hooks.persistent_resource import resource_body
-
-    live = hook.get(name)
-    if live is None:
-        raise PersistentResourceError(
-            f"No job: {name} does not exist\n"
-            f"Next step: create persistent resource {name.id!r} in the same project and region."
-        )
-    return resource_body(live)
-
-
 def _fit(request: JobRequest, resource: Mapping[str, Any], name: ResourceName) -> PoolNeeds:
     problems = Problems(request.subject)
     needs = fit_to_pools(request, resource, problems, project_id=name.project, region=name.region)
     problems.raise_if_any()
     return needs
-
-
-def is_busy(
-    error: Exception, request: JobRequest, hook: PersistentResourceHook, name: ResourceName, *, before: bool
-) -> bool:
-    """
-    Tell whether a create on a persistent resource was refused since other jobs have its machines.
-
-    The service does not document how it says so: where its text leaves it open, the resource tells.
-
-    :param before: Whether it was busy before the create; it may be free again by now.
-    :raises PersistentResourceError: It takes no jobs any more.
-    """
-    match call_problem(error):
-        case CallProblem.CAPACITY:
-            return True
-        case CallProblem.EXHAUSTED | CallProblem.NOT_NOW:
-            try:
-                return bool(warm_job(request, hook, name)[1]) or before
-            except Exception as unanswered:
-                if call_problem(unanswered) is None:
-                    raise
-                return before
-    return False

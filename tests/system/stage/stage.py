@@ -54,17 +54,27 @@ class Stage:
         run_id = self.airflow.api.trigger(dag_id, {})
         return Training(self, dag_id, run_id, self.done / f"{dag_id}-{run_id}")
 
-    def end_all(self) -> None:
-        """End the runs that failed tests have left: their tasks would keep the workers from all others."""
-        api = self.airflow.api
-        unended = {"state": ["queued", "running"]}
-        for run in api.call("GET", "/dags/~/dagRuns", params=unended).json()["dag_runs"]:
+    def clear(self) -> None:
+        """Undo what failed tests have left: faults, no triggerer, and runs that keep the workers from all others."""
+        self.control.clear_faults()
+        self.restore_triggerer()
+        for run in self.unended_runs():
             path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}"
-            api.call("PATCH", path, json={"state": "failed"})
-        self.wait_for(lambda: not self.task_processes(), "no task has a process")
+            self.airflow.api.call("PATCH", path, json={"state": "failed"})
+        # A run has its teardown tasks to do, and a task hears of its end with its next heartbeat.
+        self.wait_for(lambda: not self.unended_runs() and not self.task_processes(), "all runs have ended")
+
+    def unended_runs(self) -> list[dict[str, Any]]:
+        """Return the runs of all DAGs that have not ended."""
+        query = {"state": ["queued", "running"], "limit": 100}
+        return list(self.airflow.api.call("GET", "/dags/~/dagRuns", params=query).json()["dag_runs"])
 
     def task_processes(self, task_instance_id: str = "") -> list[psutil.Process]:
-        """Return the processes that run a task, by default any: they carry the task instance's id in their title."""
+        """
+        Return the processes that run tasks.
+
+        :param task_instance_id: Only that of this task, in whose title the id stands. Default: of all.
+        """
         found = []
         for number in self.airflow.processes.ids():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -109,6 +119,9 @@ class Stage:
 
     def restore_triggerer(self) -> None:
         """See to it that there is one triggerer."""
+        for name in self.triggerers():
+            if not self.airflow.processes.ids(name):
+                self.airflow.kill(name)  # it has ended by itself, which nobody may have noted
         first, *others = self.triggerers() or [self.start_triggerer()]
         for name in others:
             self.airflow.kill(name)

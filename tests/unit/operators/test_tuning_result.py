@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tuning task hands on of a search that has found nothing, and which advice it gives without machines."""
+"""What a tuning task hands on of a search that has found nothing."""
 
 from __future__ import annotations
 

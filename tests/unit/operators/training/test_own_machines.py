@@ -13,8 +13,6 @@ from airflow_vertex_persistent.operators.training.execution import Execution
 from airflow_vertex_persistent.operators.training.machines import NoMachinesError
 from airflow_vertex_persistent.operators.training.own_machines import OwnMachines, Place
 
-NO_RESOURCES = ResourceExhausted("Resources are insufficient in region.")
-
 
 @pytest.mark.parametrize(
     ("strategy", "told"),
@@ -31,7 +29,7 @@ def test_advice_without_machines(strategy: str, told: str) -> None:
     request: Any = SimpleNamespace(job={"job_spec": {"scheduling": {"strategy": strategy}}})
     execution = Execution.new(0, "demo-project", "europe-west4", kind=TUNING_JOBS)
     with pytest.raises(NoMachinesError) as caught:
-        machines.check_refusal(NO_RESOURCES, request, execution)
+        machines.check_refusal(ResourceExhausted("Resources are insufficient in region."), request, execution)
     text = str(caught.value.error)
     assert text.startswith("Vertex AI has not created the tuning job: ")
     assert text.endswith(told)

@@ -8,22 +8,26 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from google.api_core.exceptions import FailedPrecondition
+from google.cloud.aiplatform_v1.types import PersistentResource
 
-from airflow_vertex_persistent.exceptions import InvalidRequestError, MaxWaitExceededError
+from airflow_vertex_persistent.exceptions import CapacityError, InvalidRequestError, MaxWaitExceededError
 from airflow_vertex_persistent.names import CUSTOM_JOBS
 from airflow_vertex_persistent.operators.training.execution import Execution
+from airflow_vertex_persistent.operators.training.machines import NoMachinesError
 from airflow_vertex_persistent.operators.training.warm_machines import (
     WarmMachines,
     capacity_error,
-    read_when_busy,
+    wait_limit,
 )
 from airflow_vertex_persistent.specs.checks import Problems
+from airflow_vertex_persistent.specs.custom_job import JobRequest
 
 BUSY = capacity_error("nightly is busy")
 
 
 def warm(when_busy: Any, limit: float | None) -> WarmMachines:
-    """Return machines with a policy, that nobody looks at."""
+    """Return machines that nobody looks at."""
     return WarmMachines(when_busy=when_busy, limit=limit, hook=Mock(), kind=CUSTOM_JOBS, log=Mock())
 
 
@@ -50,7 +54,7 @@ def since(**passed: float) -> Execution:
 def test_how_long_a_job_may_wait(when_busy: Any, given: Any, limit: float | None) -> None:
     """0 is for ever, and so is nothing for who queues; who does not waits as long as a job needs to start."""
     problems = Problems("custom job")
-    assert read_when_busy(when_busy, given, problems) == limit
+    assert wait_limit(when_busy, given, problems) == limit
     problems.raise_if_any()
 
 
@@ -66,7 +70,7 @@ def test_how_long_a_job_may_wait(when_busy: Any, given: Any, limit: float | None
 def test_wrong_words(when_busy: Any, given: Any, fields: list[str]) -> None:
     """Each parameter is told with its value."""
     problems = Problems("custom job")
-    read_when_busy(when_busy, given, problems)
+    wait_limit(when_busy, given, problems)
     with pytest.raises(InvalidRequestError) as caught:
         problems.raise_if_any()
     assert [problem.partition(" = ")[0] for problem in caught.value.problems] == fields
@@ -133,3 +137,112 @@ def test_the_wait_has_an_end(seconds: float, *, overdue: bool) -> None:
     step = warm("queue", 600.0).next_step(since(seconds=seconds), BUSY, interval=30.0, overdue=overdue)
     assert isinstance(step.error, MaxWaitExceededError)
     assert "600 seconds" in str(step.error)
+
+
+RESOURCE = "projects/demo-project/locations/europe-west4/persistentResources/nightly"
+REQUEST = JobRequest(
+    {
+        "display_name": "night",
+        "job_spec": {
+            "persistent_resource_id": "nightly",
+            "worker_pool_specs": [{"replica_count": 1, "container_spec": {"image_uri": "trainer"}}],
+        },
+    },
+    resource_pools=(None,),
+    short_form=True,
+    region="europe-west4",
+)
+FULL, FREE = 2, 0
+REFUSAL = FailedPrecondition("It is busy.")  # this text alone leaves it open whether that is so
+
+
+def looked_at(when_busy: Any, *used: int) -> WarmMachines:
+    """Return machines of which so many of two are in use, look by look."""
+    looks = [
+        PersistentResource(
+            name=RESOURCE,
+            state=PersistentResource.State.RUNNING,
+            resource_pools=[
+                {
+                    "id": "pool",
+                    "machine_spec": {"machine_type": "n1-standard-4"},
+                    "replica_count": 2,
+                    "used_replica_count": number,
+                    "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+                }
+            ],
+        )
+        for number in used
+    ]
+    hook = Mock(get=Mock(side_effect=looks))
+    return WarmMachines(when_busy=when_busy, limit=None, hook=lambda: hook, kind=CUSTOM_JOBS, log=Mock())
+
+
+def ended_job(persistent_resource_id: str | None) -> Any:
+    """Return a job that has failed for lack of machines."""
+    return {
+        "job": "projects/1/locations/europe-west4/customJobs/2",
+        "state": "JOB_STATE_FAILED",
+        "persistent_resource_id": persistent_resource_id,
+        "strategy": None,
+        "create_time": "2026-11-24T00:00:00+00:00",
+        "start_time": None,
+        "end_time": "2026-11-24T00:01:00+00:00",
+        "max_run_seconds": None,
+        "max_wait_seconds": None,
+        "error_code": 8,
+        "error_message": "Resources are insufficient in region: europe-west4.",
+    }
+
+
+def test_a_job_gets_the_hardware_of_its_pool() -> None:
+    """What the work leaves out is filled in, whether the machines are free or it queues for them."""
+    for used in (FREE, FULL):
+        job = looked_at("queue", used).fitting_job(REQUEST, since())
+        (pool,) = job["job_spec"]["worker_pool_specs"]
+        assert pool["machine_spec"] == {"machine_type": "n1-standard-4"}
+        assert job["job_spec"]["persistent_resource_id"] == "nightly"
+
+
+@pytest.mark.parametrize("when_busy", ["fail", "on_demand"])
+def test_who_does_not_queue_creates_no_job_for_others_machines(when_busy: Any) -> None:
+    """The error says which machines are missing, and what helps."""
+    with pytest.raises(NoMachinesError, match=r"nightly is busy: .*\nNext step: try again when other jobs"):
+        looked_at(when_busy, FULL).fitting_job(REQUEST, since())
+
+
+def test_on_demand_a_job_runs_outside_of_its_resource() -> None:
+    """It has the hardware of the pool and the label that says so, however busy the resource is."""
+    execution = replace(since(), fallback="on_demand")
+    job = looked_at("on_demand", FULL).fitting_job(REQUEST, execution)
+    assert "persistent_resource_id" not in job["job_spec"]
+    assert job["job_spec"]["worker_pool_specs"][0]["machine_spec"] == {"machine_type": "n1-standard-4"}
+    assert job["labels"] == {"airflow_fallback": "on_demand"}
+    looked_at("on_demand").check_refusal(REFUSAL, REQUEST, execution)  # no look, and no lack of warm machines
+
+
+@pytest.mark.parametrize(("before", "after"), [(FULL, FULL), (FULL, FREE), (FREE, FULL)])
+def test_a_busy_resource_refuses(before: int, after: int) -> None:
+    """A refusal that does not say why is one for lack of machines, if they were taken before it or are after it."""
+    machines = looked_at("queue", before, after)
+    machines.fitting_job(REQUEST, since())
+    with pytest.raises(NoMachinesError, match=r"Vertex AI refused the custom job: .*\nNext step: "):
+        machines.check_refusal(REFUSAL, REQUEST, since())
+
+
+def test_a_free_resource_refuses() -> None:
+    """Then the refusal is about something else, and stays what it is."""
+    machines = looked_at("queue", FREE, FREE)
+    machines.fitting_job(REQUEST, since())
+    machines.check_refusal(REFUSAL, REQUEST, since())
+
+
+@pytest.mark.parametrize(("persistent_resource_id", "fallback"), [("nightly", None), (None, "on_demand")])
+def test_where_a_job_ran(persistent_resource_id: str | None, fallback: str | None) -> None:
+    """A job outside of the resource ran on demand, and what helps without machines is another thing there."""
+    machines, job = looked_at("on_demand"), ended_job(persistent_resource_id)
+    assert machines.fallback(job) == fallback
+    error = machines.job_error(job, {})
+    assert isinstance(error, CapacityError)
+    assert ("give the resource more machines" in str(error)) == (fallback is None)
+    assert str(error).count("Next step: ") == 1
