@@ -6,30 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from task_state import Store
 
 from airflow_vertex_persistent.names import label_value
 from airflow_vertex_persistent.operators.training.execution import Execution, load_execution, save_execution
 
 
-class Store:
-    """A task state store in memory."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-
-    def get(self, key: str) -> Any:
-        """Return a value, ``None`` if there is none."""
-        return self.values.get(key)
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        self.values[key] = value
-
-
 class BrokenStore(Store):
     """A task state store that cannot be read."""
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         """Fail as the store does when the API server is away."""
         raise ConnectionError(key)
 
@@ -55,7 +41,7 @@ def test_what_a_later_version_kept_is_passed_over() -> None:
     store = Store()
     execution = Execution.new(0, "demo-project", "europe-west4")
     save_execution(context_of(store), execution)
-    (stored,) = store.values.values()
+    (stored,) = store.values()
     stored["candidates"] = ["on_demand", "flex_start"]
     assert load_execution(context_of(store)) == execution
 
