@@ -83,3 +83,7 @@ class TuningReportLink(VertexLink):
     """Opens the picture of a search, once it has been written."""
 
     name = "Tuning report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address that was pushed, empty without asking if no picture was wanted."""
+        return super().get_link(operator, ti_key=ti_key) if getattr(operator, "save_report", True) else ""

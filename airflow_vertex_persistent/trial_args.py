@@ -21,8 +21,7 @@ def trial_args(
     """
     Return command-line arguments with the parameters of a best trial: ``args``, then ``--name=value`` for each.
 
-    They are what the trial itself was given, so that the same training code can train once more, longer or on more
-    data::
+    They are the parameters of the trial, so that the same training code can train once more, longer or on more data::
 
         train = PersistentResourceCustomJobOperator(
             task_id="train", args=trial_args(tune.output["best_trial"], "--epochs=50"), ...
@@ -32,10 +31,16 @@ def trial_args(
 
     :param best_trial: What a tuning task hands on under ``best_trial``; or, in a DAG file, the reference to it: then
         the list is made when the task runs, and the task comes after the one that tunes.
-    :param args: Arguments before the parameters. With a reference they may be templates or references themselves.
+    :param args: Arguments before the parameters, each a text of its own: ``trial_args(best, "--epochs=50", "-v")``.
+        With a reference they may be templates or references themselves.
+    :raises TypeError: ``args`` holds a list.
     :raises ValueError: There is no best trial, or it is none of a tuning task.
     :raises AirflowFailException: The same with a reference, when the task runs: it fails without retries.
     """
+    if any(isinstance(arg, list | tuple) for arg in args):
+        raise TypeError(
+            'trial_args takes each argument as a text of its own: trial_args(best, "--epochs=50", "-v")'
+        )
     if isinstance(best_trial, XComArg):
         return TrialArgs(best_trial, args)
     return [*args, *_flags(best_trial)]

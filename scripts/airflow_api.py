@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
 _TRIES = 10
+_PAUSE = 1.0
 
 
 class AirflowApi:
@@ -110,7 +112,8 @@ class AirflowApi:
         Return the answer to any call.
 
         An error of the server's own is tried again: where its database is an SQLite file, that was locked when it
-        was to note the action, and nothing has happened yet.
+        was to note the action, and nothing has happened yet. It did nothing else while it waited for the file, so it
+        has time first for those who hold that.
         """
         if "Authorization" not in self._http.headers:
             login = {"username": self._user, "password": self._password}
@@ -120,4 +123,5 @@ class AirflowApi:
             answer = self._http.request(method, f"/api/v2{path}", **content)
             if not answer.is_server_error:
                 break
+            time.sleep(_PAUSE)
         return answer.raise_for_status()

@@ -183,7 +183,12 @@ class HyperparameterTuningOperator(ResourceTrainingOperator):
     def _check_warm_machines(self, request: JobRequest, problems: Problems) -> None:
         if self.persistent_resource_id is None:
             check_persistent_resource_id(None, problems)
-        check_warm_machines(request.job["job_spec"], problems, instead="leave persistent_resource_id out")
+        check_warm_machines(
+            request.job["job_spec"],
+            problems,
+            instead="leave persistent_resource_id out",
+            strategy_field="scheduling.strategy" if self.strategy is None else "strategy",
+        )
 
     def _check_own_machines(self, request: JobRequest, problems: Problems) -> None:
         spec = dict(request.job["job_spec"])

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from airflow_vertex_persistent.specs.checks import Problems
 
+NATIVE = "of a template that makes one, set render_template_as_native_obj=True on the DAG"
+"""What helps when a text is where a list or a mapping should be."""
 _WRAPPER = re.compile(r"google\.protobuf\.\w+Value")  # of one number, boolean or text
 _DURATION_THAT_MAY_BE_ZERO = "max_wait_duration"  # where it means for ever
 
@@ -91,7 +93,7 @@ def _read_field(item: Any, field: FieldDescriptor, path: str, problems: Problems
     if not field.is_repeated:
         return _read_single(item, field, path, problems)
     if isinstance(item, str | Mapping) or not isinstance(item, Sequence):
-        problems.add_hidden(path, "write a list")
+        problems.add_hidden(path, f"write a list; {NATIVE}" if isinstance(item, str) else "write a list")
         return []
     return [_read_single(part, field, f"{path}[{index}]", problems) for index, part in enumerate(item)]
 

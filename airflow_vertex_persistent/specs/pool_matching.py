@@ -96,7 +96,7 @@ def fit_to_pools(
     hardware = kinds = hardware_of(resource)
     spec = request.job["job_spec"]
     pools = []
-    chosen: dict[str, tuple[Hardware, int]] = {}
+    chosen: list[tuple[Hardware, int]] = []
     for index, pool in enumerate(spec["worker_pool_specs"]):
         path = f"worker_pool_specs[{index}]"
         kind = _choose(pool, request.resource_pools[index], kinds, path, found) if pool else None
@@ -104,7 +104,7 @@ def fit_to_pools(
             pools.append(pool)
             continue
         kind.take(pool["replica_count"])
-        chosen[path] = (kind, pool["replica_count"])
+        chosen.append((kind, pool["replica_count"]))
         if request.short_form:
             # Its worker pools are written once: advice for different hardware would go in circles.
             kinds = [kind]
@@ -117,20 +117,22 @@ def fit_to_pools(
     return PoolNeeds({**request.job, "job_spec": {**spec, "worker_pool_specs": pools}}, machines)
 
 
-def _take_for_trials(chosen: Mapping[str, tuple[Hardware, int]], at_once: int, problems: Problems) -> None:
+def _take_for_trials(chosen: Sequence[tuple[Hardware, int]], at_once: int, problems: Problems) -> None:
     """
     Take the machines for the trials besides the first that run at the same time, trial by trial as the service does.
 
-    :param chosen: Hardware and replicas of each worker pool, by its path.
+    :param chosen: Hardware and replicas of each worker pool.
     """
-    for _ in range(at_once - 1):
-        for path, (kind, replicas) in chosen.items():
+    for fitting in range(1, at_once):
+        for kind, replicas in chosen:
             if not kind.fits(replicas):
-                machines = "1 machine" if replicas == 1 else f"{replicas} machines"
-                problems.add_hidden(
-                    f"{path}.replica_count",
-                    f"{at_once} trials at the same time, of {machines} each, are more than {kind.title} can have, "
-                    f"{sum(kind.most.values())}; write a smaller parallel_trial_count or replica_count",
+                needed = sum(number for other, number in chosen if other is kind)
+                machines = "1 machine" if needed == 1 else f"{needed} machines"
+                problems.add(
+                    "parallel_trial_count",
+                    at_once,
+                    f"write at most {fitting}, or give the resource more machines: each trial needs {machines} of "
+                    f"{kind.title}, which can have {' and '.join(map(str, kind.most.values()))}",
                 )
                 return
             kind.take(replicas)

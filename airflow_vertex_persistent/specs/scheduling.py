@@ -60,17 +60,22 @@ def check_own_machines(
 
 
 def check_warm_machines(
-    job_spec: Mapping[str, Any], problems: Problems, *, instead: str = "use FlexStartTrainingOperator"
+    job_spec: Mapping[str, Any],
+    problems: Problems,
+    *,
+    instead: str = "use FlexStartTrainingOperator",
+    strategy_field: str = "scheduling.strategy",
 ) -> None:
     """
     Check what a job that is to run on a persistent resource cannot have: its machines are there already.
 
     :param instead: What to do to have other machines.
+    :param strategy_field: Where the strategy was written.
     """
     strategy = (job_spec.get("scheduling") or {}).get("strategy")
     if strategy not in {None, "STRATEGY_UNSPECIFIED", "ON_DEMAND", STANDARD}:
         fix = f"leave it out, or {instead}: a persistent resource has its machines"
-        problems.add("scheduling.strategy", strategy, fix)
+        problems.add(strategy_field, strategy, fix)
     for index, pool in enumerate(job_spec.get("worker_pool_specs") or []):
         if (pool.get("machine_spec") or {}).get("reservation_affinity"):
             path = f"worker_pool_specs[{index}].machine_spec.reservation_affinity"

@@ -154,7 +154,7 @@ def _parameter(
 def _condition(kind: str, name: str, child: Any) -> dict[str, Any]:
     """Return a child as its parent has it; what is wrong with it is told when the task runs."""
     if not isinstance(child, Mapping):
-        return {"parameter_spec": child}
+        return {"parameter_spec": {"parameter_id": name}}
     spec = {key: value for key, value in child.items() if key != _PARENT_VALUES}
     condition: dict[str, Any] = {"parameter_spec": with_id(name, spec)}
     if _PARENT_VALUES in child and kind in CONDITIONS:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ SHORT_FORM = (
     "boot_disk_type",
     "boot_disk_size_gb",
 )
+# A variable, as :func:`short_form_field` finds it in the path of a field.
+_ENV = re.compile(r"env\[.*")
 _RESOURCE_POOL = ("resource_pool", "resourcePool")
 
 # Limits of WorkerPoolSpec, ContainerSpec and PythonPackageSpec.
@@ -72,6 +75,8 @@ def short_form_pools(short: Mapping[str, Any], problems: Problems) -> list[dict[
 
 def short_form_field(field: str) -> str:
     """Return the parameter of the short form that a field of its worker pools comes from."""
+    if variable := _ENV.search(field):
+        return variable[0]
     last = field.rsplit(".", 1)[-1]
     if last.startswith("worker_pool_specs["):
         return "replica_count"
@@ -81,11 +86,10 @@ def short_form_field(field: str) -> str:
 def _environment(env: Any, problems: Problems) -> list[Any]:
     """Return the API's list form; a mapping is how people write it. A variable that is ``None`` is left out."""
     if isinstance(env, Mapping):
-        return [
-            {"name": str(name), "value": value if isinstance(value, Mapping | list | tuple) else str(value)}
-            for name, value in env.items()
-            if value is not None
-        ]
+        for name, value in env.items():
+            if isinstance(value, Mapping | list | tuple):
+                problems.add_hidden(f"env[{str(name)!r}]", "write a text")
+        return [{"name": str(name), "value": str(value)} for name, value in env.items() if value is not None]
     if not isinstance(env, list | tuple):
         problems.add_hidden("env", "write a mapping of texts")
         return []

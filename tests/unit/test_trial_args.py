@@ -53,6 +53,14 @@ def test_what_is_no_trial_is_an_error(wrong: Mapping[str, Any]) -> None:
         trial_args(wrong)
 
 
+@pytest.mark.parametrize("best", ["trial", "reference"])
+def test_a_list_of_arguments_is_an_error(best: str, best_trial: XComArg) -> None:
+    """It is told when the DAG file is read, not when the task runs."""
+    wrong: Any = ["--epochs=50"]
+    with pytest.raises(TypeError, match=r"each argument as a text of its own"):
+        trial_args({"parameters": {}} if best == "trial" else best_trial, wrong)
+
+
 def test_a_reference_stays_one(best_trial: XComArg) -> None:
     """With a reference the result refers to the same tasks, those of other arguments included."""
     with DAG(dag_id="other", schedule=None):

@@ -27,8 +27,8 @@ class TrainingParameters(WaitingOperator):
     :param container_uri: Image to run. (templated)
     :param command: Replaces the image's entry point. (templated)
     :param args: Replace the image's default arguments. (templated)
-    :param env: Environment variables of the container. They show in the rendered template, so keep secrets
-        in Secret Manager. (templated)
+    :param env: Environment variables of the container; one that is ``None`` is left out. They show in the rendered
+        template, so keep secrets in Secret Manager. (templated)
     :param machine_type: For example ``n1-standard-8``. On a persistent resource the default is that of its pool, with
         accelerators and disk. (templated)
     :param accelerator_type: For example ``NVIDIA_TESLA_T4``. (templated)

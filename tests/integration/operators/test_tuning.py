@@ -139,7 +139,7 @@ def test_trials_must_fit_the_pool_together(cloud: Cloud, tune: Tune, run_dag: Ca
     tune(persistent_resource_id="nightly", parallel_trial_count=3)
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
-    assert "3 trials at the same time, of 1 machine each, are more than resource pool" in str(error)
+    assert "parallel_trial_count = 3: write at most 2, or give the resource more machines" in str(error)
     assert "parallel_trial_count" in str(error)
     assert not cloud.tuning_jobs()
 

@@ -83,6 +83,8 @@ ONE_KIND = "give exactly one of container_uri, worker_pool_specs and a config wi
         ({**SHORT, "args": "--epochs 5"}, "args"),
         ({**SHORT, "command": "python"}, "command"),
         ({**SHORT, "env": "A=1"}, "env: write a mapping of texts"),
+        ({**SHORT, "env": {"A": "1", "B": {"x": "y"}}}, "env['B']: write a text"),
+        ({**SHORT, "env": [{"name": "A", "valeu": "1"}]}, "env[0].valeu: EnvVar has no such field"),
         ({**SHORT, "boot_disk_size_gb": 99}, "boot_disk_size_gb = 99: must be 100 to 64000"),
         ({**SHORT, "boot_disk_size_gb": "64001"}, "boot_disk_size_gb = 64001: must be 100 to 64000"),
         ({**SHORT, "boot_disk_size_gb": "big"}, "boot_disk_size_gb = 'big': write a whole number"),

@@ -65,23 +65,27 @@ def test_trials_that_fit(
 
 
 @pytest.mark.parametrize(
-    ("trials", "replicas", "pools", "told"),
+    ("trials", "replicas", "pools", "most", "told"),
     [
+        (2, [1], {"a": 1}, 1, "each trial needs 1 machine of resource pool 'a', which can have 1"),
+        (3, [1, 2], {"a": 8}, 2, "each trial needs 3 machines of resource pool 'a', which can have 8"),
         (
             2,
-            [1],
-            {"a": 1},
-            "2 trials at the same time, of 1 machine each, are more than resource pool 'a' can have, 1",
+            [2],
+            {"a": 3, "b": 1},
+            1,
+            "each trial needs 2 machines of resource pools 'a' and 'b', which can have 3 and 1",
         ),
-        (2, [1, 2], {"a": 5}, "2 trials at the same time, of 2 machines each"),
-        (2, [2], {"a": 3, "b": 1}, "more than resource pools 'a' and 'b' can have, 4"),
     ],
 )
-def test_trials_that_do_not_fit(trials: int, replicas: list[int], pools: dict[str, int], told: str) -> None:
-    """It is told at the worker pool that finds no machines, with what to write smaller."""
+def test_trials_that_do_not_fit(
+    trials: int, replicas: list[int], pools: dict[str, int], most: int, told: str
+) -> None:
+    """It is told how many fit at the same time, and why."""
     with pytest.raises(InvalidRequestError) as caught:
         needs(trials, replicas, pools)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"worker_pool_specs[{len(replicas) - 1}].replica_count: ")
-    assert told in problem
-    assert "write a smaller parallel_trial_count or replica_count" in problem
+    assert problem == (
+        f"parallel_trial_count = {trials}: write at most {most}, or give the resource more machines: {told}"
+    )
+    needs(most, replicas, pools)

@@ -28,9 +28,9 @@ from airflow_vertex_persistent.specs.study import (
         (double("a", 1), "parameters['p'].double_value_spec.min_value = 'a': write a number"),
         (
             double(0, 1, scale="log"),
-            "parameters['p'].scale_type = 'UNIT_LOG_SCALE': needs values that are all",
+            "parameters['p'].scale_type = 'log': needs values that are all",
         ),
-        (double(1, 2, scale="cubic"), "parameters['p'].scale_type = 'cubic': is no ScaleType"),
+        (double(1, 2, scale="cubic"), "parameters['p'].scale_type = 'cubic': write 'linear', 'log' or"),
         (integer(1, "2.5"), "parameters['p'].integer_value_spec.max_value = '2.5': write a whole number"),
         (discrete([]), "parameters['p'].discrete_value_spec.values: write 1 to 1000 numbers"),
         (discrete([1, 1]), "parameters['p'].discrete_value_spec.values: write them in increasing order"),
@@ -67,7 +67,7 @@ from airflow_vertex_persistent.specs.study import (
         ),
         (
             discrete([16, 32], children={"c": integer(1, 2, parent_values=["x"])}),
-            "parent_discrete_values.values[0] = 'x': write a number",
+            "parameters['p'].children['c'].parent_values[0] = 'x': write a number",
         ),
         (
             {
@@ -85,6 +85,28 @@ from airflow_vertex_persistent.specs.study import (
         (
             integer(1, 3, children={"c": double(0, 1, parent_values=[4])}),
             "parameters['p'].children['c'].parent_values = 4: is no value of the parent: 1 to 3",
+        ),
+        (categorical(["a"], children={"c": 0.1}), "parameters['p'].children['c']: write one of double(...)"),
+        (
+            categorical(["a"], children={"c": double(0, 1, parent_values="a")}),
+            "parameters['p'].children['c'].parent_values: write a list",
+        ),
+        (
+            categorical(
+                ["a"],
+                children={
+                    "c": integer(1, 2, parent_values=["a"], children={"d": double(0, "x", parent_values=[1])})
+                },
+            ),
+            "parameters['p'].children['c'].children['d'].double_value_spec.max_value = 'x': write a number",
+        ),
+        (
+            categorical(["a"], children={"p": double(0, 1, parent_values=["a"])}),
+            "parameters['p'].children['p']: a trial has another parameter of this name",
+        ),
+        (
+            categorical("{{ params.kinds }}"),
+            "values: write a list; of a template that makes one, set render_",
         ),
     ],
 )
@@ -108,7 +130,19 @@ def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
         ({"algorithm": "best"}, "algorithm = 'best': write 'bayesian', 'grid' or 'random'"),
         ({"measurement_selection": "mean"}, "measurement_selection = 'mean': write 'last' or 'best'"),
         ({"early_stopping": "mad"}, "early_stopping = 'mad': write 'median', 'decay_curve'"),
-        ({"early_stopping": {"median": {}}}, "or a mapping of one of median_automated_stopping_spec"),
+        (
+            {"early_stopping": {"median_stopping_spec": {}}},
+            "early_stopping.median_stopping_spec: it has no such field; did you mean 'median_automated_stopping",
+        ),
+        (
+            {"early_stopping": {"median_automated_stopping_spec": {"use_elapsed": True}}},
+            "early_stopping.median_automated_stopping_spec.use_elapsed: MedianAutomatedStoppingSpec has no such",
+        ),
+        ({"early_stopping": 7}, "or a mapping of one of median_automated_stopping_spec"),
+        (
+            {"metrics": "{{ params.metrics }}"},
+            "like {'accuracy': 'maximize'}, not a text; of a template that makes one, set render_template_as_n",
+        ),
         ({"max_trial_count": None}, "max_trial_count = None: write a whole number, 1 or more"),
         (
             {"max_trial_count": "four", "parallel_trial_count": 2},
