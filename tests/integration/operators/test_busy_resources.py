@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attempts import before_retry
 from google.cloud.aiplatform_v1.types import JobState
 
 from airflow_vertex_persistent.exceptions import CapacityError, MaxWaitExceededError
@@ -66,6 +67,12 @@ def winner(cloud: Cloud) -> Any:
     """Return the job that has the machines, or had them first."""
     (job,) = [job for job in cloud.all_jobs() if "airflow_execution" not in job.labels]
     return job
+
+
+def release(cloud: Cloud) -> None:
+    """Cancel that job, and wait until its machines are free."""
+    cloud.jobs.cancel_custom_job(name=winner(cloud).name)
+    cloud.wait_for(lambda: winner(cloud).state == CANCELLED, "the machines are free")
 
 
 def test_a_lost_race_with_queue(
@@ -157,17 +164,9 @@ def test_a_retry_that_finds_the_machines_free(
     cloud: Cloud, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """An attempt after the limit gets machines that are free now."""
-    cloud.occupy(seconds=4)
-    train(
-        "succeed",
-        max_wait_duration=1,
-        retries=1,
-        deferrable=deferrable,
-        pre_execute=lambda context: (
-            context["ti"].try_number == 1
-            or cloud.wait_for(lambda: winner(cloud).state == SUCCEEDED, "the machines are free")
-        ),
-    )
+    cloud.occupy()
+    retry = before_retry(lambda: release(cloud))
+    train("succeed", max_wait_duration=1, retries=1, deferrable=deferrable, pre_execute=retry)
     assert run_dag().result()["fallback"] is None
     assert states(cloud) == [CANCELLED, SUCCEEDED]
 
@@ -226,13 +225,8 @@ def test_machines_that_are_free_again_just_after_a_refusal(
     cloud: Cloud, relay: Relay, train: Make, run_dag: Callable[[], Run], *, deferrable: bool
 ) -> None:
     """A refusal on a resource that was busy means that, though its machines have become free meanwhile."""
-    other = cloud.occupy()
-
-    def release() -> None:
-        cloud.jobs.cancel_custom_job(name=other.name)
-        cloud.wait_for(lambda: winner(cloud).state == CANCELLED, "the machines are free")
-
-    relay.before("CreateCustomJob", release)
+    cloud.occupy()
+    relay.before("CreateCustomJob", lambda: release(cloud))
     relay.refuse("CreateCustomJob", code="FAILED_PRECONDITION", text="try later")
     train("succeed", when_busy="queue", deferrable=deferrable)
     assert run_dag().result()["fallback"] is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attempts import before_retry
 from google.cloud.aiplatform_v1.types import CustomJob, JobState
 
 from airflow_vertex_persistent.exceptions import ServiceUnreachableError
@@ -31,16 +32,6 @@ SHORT = 0.01
 NEVER_SEEN: dict[str, Any] = {"retries": 1, "max_outage": SHORT, "cancel_on_kill": False}
 # Another training in each attempt: the first would go on for ever.
 FIRST_SLEEPS = ("sleep", "{{ 600 if ti.try_number == 1 else 0.1 }}")
-
-
-def before_retry(action: Callable[[], object]) -> Callable[[Any], None]:
-    """Do something when the second attempt begins, before anything of the operator runs."""
-
-    def run(context: Any) -> None:
-        if context["ti"].try_number == 2:
-            action()
-
-    return run
 
 
 def forget_tries(context: Any) -> None:

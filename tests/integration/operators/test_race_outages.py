@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from attempts import before_retry
 
 from airflow_vertex_persistent.emulator import EmulatorControl
 from airflow_vertex_persistent.exceptions import ServiceUnreachableError
@@ -48,16 +49,6 @@ def silence(relay: Relay, region: str, *methods: str) -> None:
     """Let a region give no answer any more."""
     for method in methods:
         relay.refuse(method, times=1000, where=f"/locations/{region}")
-
-
-def before_retry(action: Callable[[], object]) -> Callable[[Any], None]:
-    """Do something when the second attempt begins, before anything of the operator runs."""
-
-    def run(context: Any) -> None:
-        if context["ti"].try_number == 2:
-            action()
-
-    return run
 
 
 @pytest.mark.durability(
