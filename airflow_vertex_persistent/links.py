@@ -85,5 +85,5 @@ class TuningReportLink(VertexLink):
     name = "Tuning report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address that was pushed, empty without asking if no picture was wanted."""
+        """Return the address that was pushed, empty without asking if ``save_report`` is ``False``."""
         return super().get_link(operator, ti_key=ti_key) if getattr(operator, "save_report", True) else ""

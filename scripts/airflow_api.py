@@ -112,16 +112,17 @@ class AirflowApi:
         Return the answer to any call.
 
         An error of the server's own is tried again: where its database is an SQLite file, that was locked when it
-        was to note the action, and nothing has happened yet. It did nothing else while it waited for the file, so it
-        has time first for those who hold that.
+        was to note the action, and nothing has happened yet. While it waited for the file it did nothing else; the
+        pause before the next try lets whoever holds the file finish.
         """
         if "Authorization" not in self._http.headers:
             login = {"username": self._user, "password": self._password}
             token = self._http.post("/auth/token", json=login).raise_for_status().json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-        for _ in range(_TRIES):
-            answer = self._http.request(method, f"/api/v2{path}", **content)
+        answer = self._http.request(method, f"/api/v2{path}", **content)
+        for _ in range(_TRIES - 1):
             if not answer.is_server_error:
                 break
             time.sleep(_PAUSE)
+            answer = self._http.request(method, f"/api/v2{path}", **content)
         return answer.raise_for_status()

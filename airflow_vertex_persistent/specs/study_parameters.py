@@ -25,7 +25,7 @@ _LEAST_APART = 1e-10  # StudySpec.ParameterSpec.DiscreteValueSpec
 # A child in the path of a field, or the values of its parent with which it goes.
 _CHILD = re.compile(
     r"\.conditional_parameter_specs\[(?P<index>\d+)\]"
-    r"(?:\.parameter_spec|(?P<values>\.parent_[a-z]+_values(?:\.values)?))"
+    rf"(?:\.parameter_spec\b|(?P<values>\.(?:{'|'.join(CONDITIONS.values())})\b(?:\.values\b)?)|$)"
 )
 
 
@@ -108,7 +108,7 @@ def _check_parameter(parameter: Mapping[str, Any], path: str, problems: Problems
     """
     Check what a parameter says.
 
-    :param others: The ids of those that a trial has besides it, whatever this one is.
+    :param others: The ids of those above it and at the top; whether it goes with other children is for the service.
     """
     check_id(parameter, "parameter_id", path, problems)
     kinds = [kind for kind in _KINDS if kind in parameter]

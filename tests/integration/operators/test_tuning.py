@@ -140,7 +140,6 @@ def test_trials_must_fit_the_pool_together(cloud: Cloud, tune: Tune, run_dag: Ca
     error = run_dag().error()
     assert isinstance(error, AirflowFailException)
     assert "parallel_trial_count = 3: write at most 2, or give the resource more machines" in str(error)
-    assert "parallel_trial_count" in str(error)
     assert not cloud.tuning_jobs()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.cloud.aiplatform import hyperparameter_tuning as sdk
-from searches import problem_of, problems_of
+from searches import parameter, problem_of, problems_of
 
 from airflow_vertex_persistent.specs.study import (
     categorical,
@@ -113,6 +113,33 @@ from airflow_vertex_persistent.specs.study import (
 def test_a_parameter_that_is_wrong(written: Any, told: str) -> None:
     """Told by field, with the fix."""
     assert told in problem_of(parameters={"p": written})
+
+
+def test_a_condition_that_is_wrong() -> None:
+    """It is told once, and a field that there is not by the name that was written."""
+    told = "parameters['p'].children[0]: write a mapping"
+    assert told in problem_of(parameters={"p": {**integer(1, 3), "conditional_parameter_specs": ["c"]}})
+    misspelt = {**integer(1, 3), "conditional_parameter_specs": [{"parameter_specs": {}}]}
+    assert problems_of(parameters={"p": misspelt})[0].startswith(
+        "parameters['p'].conditional_parameter_specs[0].parameter_specs: ConditionalParameterSpec has no such"
+    )
+
+
+def test_a_child_with_the_name_of_another_parameter() -> None:
+    """No trial can have two values of one name; two that never go together may share it."""
+    child = double(0, 1, parent_values=["a"])
+    kinds = categorical(["a", "b"], children={"rate": child})
+    told = "parameters['kind'].children['rate']: a trial has another parameter of this name"
+    assert told in problem_of(parameters={"kind": kinds, "rate": double(0, 1)})
+    either = [
+        {
+            "parameter_spec": {"parameter_id": "rate", **double(0, 1)},
+            "parent_categorical_values": {"values": [one]},
+        }
+        for one in ("a", "b")
+    ]
+    kind = {**categorical(["a", "b"]), "conditional_parameter_specs": either}
+    assert len(parameter(kind)["conditional_parameter_specs"]) == 2
 
 
 @pytest.mark.parametrize(
