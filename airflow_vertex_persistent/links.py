@@ -12,6 +12,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_vertex_persistent.names import (
     job_console_url,
@@ -30,8 +31,20 @@ class VertexLink(BaseOperatorLink):
     """A link whose address an operator has pushed."""
 
     def persist(self, context: Context, url: str) -> None:
-        """Push the address that the button opens."""
-        context["ti"].xcom_push(key=self.xcom_key, value=url)
+        """
+        Push the address that the button opens.
+
+        No task fails for its button. A database may refuse one of two pushes of a key that come at once, as when the
+        trigger of a task that was cleared has still to say how its race ended: it is tried a second time.
+        """
+        for is_last in (False, True):
+            try:
+                context["ti"].xcom_push(key=self.xcom_key, value=url)
+            except AirflowRuntimeError as error:
+                if is_last:
+                    context["task"].log.warning("The button %r has no address: %s", self.name, error)
+            else:
+                return
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the address that was pushed, empty if the task did not get that far."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_vertex_persistent import links
 from airflow_vertex_persistent.operators.custom_job import PersistentResourceCustomJobOperator
@@ -35,3 +38,14 @@ def test_each_button_has_its_own_name_and_key() -> None:
 def test_which_task_has_which_buttons(operator: type[VertexOperator], buttons: list[str]) -> None:
     """Every operator shows the buttons of what it works on."""
     assert [link.name for link in operator.operator_extra_links] == buttons
+
+
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_no_task_fails_for_a_button(refused: int) -> None:
+    """A push that Airflow refuses is tried once more, and then said in the log."""
+    error = AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 409}))
+    push = Mock(side_effect=[error] * refused + [None])
+    context: Any = {"ti": Mock(xcom_push=push), "task": Mock()}
+    links.TrainingJobLink().persist(context, "https://example.org/job")
+    assert push.call_count == min(refused + 1, 2)
+    assert context["task"].log.warning.call_count == (refused == 2)
